@@ -1,0 +1,13 @@
+//! Every pure decision of Lazaret: recordings and their merge, the policy language, synthesis, the phase machine.
+//!
+//! No files, clocks, sockets or system calls: shells around this crate do those and pass in what they read.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod event;
+pub mod phase;
+pub mod recording;
+
+pub use lazaret_filter as filter;
