@@ -6,6 +6,8 @@
 
 extern crate alloc;
 
+pub mod control;
+pub mod digest;
 pub mod event;
 pub mod phase;
 pub mod recording;

@@ -21,7 +21,13 @@ pub enum Phase {
 
 impl Phase {
     /// Every phase, in the order of a life; `exec` stands beside it.
-    pub const ALL: [Phase; 5] = [Phase::Prelude, Phase::Startup, Phase::Serving, Phase::Stopping, Phase::Exec];
+    pub const ALL: [Phase; 5] = [
+        Phase::Prelude,
+        Phase::Startup,
+        Phase::Serving,
+        Phase::Stopping,
+        Phase::Exec,
+    ];
 
     /// The name used in policies, recordings and events.
     #[must_use]

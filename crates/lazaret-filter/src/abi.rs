@@ -8,7 +8,11 @@ pub const X32_BIT: u32 = 0x4000_0000;
 
 /// A calling convention. One kernel can serve several; a filter sees [`Abi::audit_arch`] and the number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 pub enum Abi {
     /// 64-bit x86.
     X86_64,
@@ -61,6 +65,9 @@ impl FromStr for Abi {
     type Err = UnknownAbi;
 
     fn from_str(s: &str) -> Result<Self, UnknownAbi> {
-        Abi::ALL.into_iter().find(|abi| abi.name() == s).ok_or(UnknownAbi)
+        Abi::ALL
+            .into_iter()
+            .find(|abi| abi.name() == s)
+            .ok_or(UnknownAbi)
     }
 }

@@ -9,7 +9,11 @@ use alloc::vec::Vec;
 /// What the kernel does with a call. The order is the kernel's precedence over a chain of filters, strictest first
 /// (`seccomp(2)`, "SECCOMP_RET_*").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 pub enum Verdict {
     /// The whole process dies (`SECCOMP_RET_KILL_PROCESS`).
     KillProcess,
@@ -93,8 +97,16 @@ impl Call {
     /// A call without arguments by `abi`; for x32 the number gets its bit.
     #[must_use]
     pub const fn new(abi: Abi, nr: u32) -> Call {
-        let nr = if matches!(abi, Abi::X32) { nr | X32_BIT } else { nr };
-        Call { arch: abi.audit_arch(), nr, args: [0; 6] }
+        let nr = if matches!(abi, Abi::X32) {
+            nr | X32_BIT
+        } else {
+            nr
+        };
+        Call {
+            arch: abi.audit_arch(),
+            nr,
+            args: [0; 6],
+        }
     }
 }
 
@@ -113,7 +125,8 @@ impl Condition {
     /// Whether the condition holds for these arguments.
     #[must_use]
     pub fn holds(&self, args: &[u64; 6]) -> bool {
-        args.get(usize::from(self.arg)).is_some_and(|value| self.values.contains(&(value & self.mask)))
+        args.get(usize::from(self.arg))
+            .is_some_and(|value| self.values.contains(&(value & self.mask)))
     }
 }
 
@@ -139,7 +152,10 @@ impl Entry {
     /// One verdict whatever the arguments.
     #[must_use]
     pub const fn always(verdict: Verdict) -> Entry {
-        Entry { branches: Vec::new(), otherwise: verdict }
+        Entry {
+            branches: Vec::new(),
+            otherwise: verdict,
+        }
     }
 }
 
@@ -163,7 +179,8 @@ impl RuleTable {
     /// Total: every architecture, number and argument has exactly one verdict.
     #[must_use]
     pub fn decide(&self, call: &Call) -> Verdict {
-        if call.arch != self.abi.audit_arch() || (self.abi == Abi::X86_64 && call.nr & X32_BIT != 0) {
+        if call.arch != self.abi.audit_arch() || (self.abi == Abi::X86_64 && call.nr & X32_BIT != 0)
+        {
             return self.foreign;
         }
         match self.entries.get(&call.nr) {
@@ -171,7 +188,12 @@ impl RuleTable {
             Some(entry) => entry
                 .branches
                 .iter()
-                .find(|branch| branch.all.iter().all(|condition| condition.holds(&call.args)))
+                .find(|branch| {
+                    branch
+                        .all
+                        .iter()
+                        .all(|condition| condition.holds(&call.args))
+                })
                 .map_or(entry.otherwise, |branch| branch.verdict),
         }
     }

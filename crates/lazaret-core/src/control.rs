@@ -1,0 +1,1 @@
+//! The messages between `lazaretd` and those who talk to it on the control socket.
