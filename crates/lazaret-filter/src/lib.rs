@@ -9,4 +9,8 @@
 extern crate alloc;
 
 pub mod abi;
+pub mod compile;
+pub mod interpret;
+pub mod program;
 pub mod rule;
+pub mod table;
