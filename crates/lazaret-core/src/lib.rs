@@ -6,10 +6,16 @@
 
 extern crate alloc;
 
+pub mod ceiling;
 pub mod control;
 pub mod digest;
 pub mod event;
+pub mod format;
+pub mod life;
 pub mod phase;
+pub mod policy;
+pub mod profile;
 pub mod recording;
+pub mod synth;
 
 pub use lazaret_filter as filter;

@@ -1,0 +1,114 @@
+//! `decide`: the meaning of a policy.
+
+use super::{Policy, Scope};
+use crate::ceiling::Reach;
+use crate::phase::Phase;
+use lazaret_filter::abi::{Abi, X32_BIT};
+use lazaret_filter::rule::{Call, Verdict};
+
+/// A verdict and the rule that gave it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// `Allow`, `Errno`, or `KillProcess` for a foreign convention.
+    pub verdict: Verdict,
+    /// Index into `rules` of the canonical text; none for the ceiling, for `otherwise` and in the prelude.
+    pub rule: Option<usize>,
+}
+
+impl Decision {
+    const fn errno(errno: u16, rule: Option<usize>) -> Decision {
+        Decision {
+            verdict: Verdict::Errno(errno),
+            rule,
+        }
+    }
+}
+
+impl Policy {
+    /// What happens to `call` in `phase`.
+    ///
+    /// # Flow
+    /// Foreign convention, ceiling, `deny` rules, then `allow` rules that hold in the phase; else `otherwise`.
+    ///
+    /// # Guarantees
+    /// Total, and it rests on the number and the six registers alone: nothing that another thread can change while the
+    /// caller waits (DESIGN §1, "Why *continue* is sound here").
+    ///
+    /// # Caveats
+    /// In the prelude every call outside ceiling and denials is allowed: the runtime makes them, and nothing of the
+    /// container has run.
+    #[must_use]
+    pub fn decide(&self, phase: Phase, call: &Call) -> Decision {
+        if call.arch != self.abi.audit_arch() || (self.abi == Abi::X86_64 && call.nr & X32_BIT != 0)
+        {
+            return Decision {
+                verdict: Verdict::KillProcess,
+                rule: None,
+            };
+        }
+        if self.under_ceiling(call) {
+            return Decision::errno(self.otherwise, None);
+        }
+        let rules = self.calls.get(&call.nr);
+        if let Some((rule, errno)) = rules.and_then(|rules| rules.deny) {
+            return Decision::errno(errno, Some(rule));
+        }
+        if phase == Phase::Prelude {
+            return Decision {
+                verdict: Verdict::Allow,
+                rule: None,
+            };
+        }
+        let allows = rules
+            .map(|rules| rules.allows.as_slice())
+            .unwrap_or_default();
+        allows
+            .iter()
+            .find(|allow| {
+                allow.scope.holds(phase)
+                    && allow
+                        .conditions
+                        .iter()
+                        .all(|condition| condition.holds(&call.args))
+            })
+            .map_or(Decision::errno(self.otherwise, None), |allow| Decision {
+                verdict: Verdict::Allow,
+                rule: Some(allow.rule),
+            })
+    }
+
+    fn under_ceiling(&self, call: &Call) -> bool {
+        match self.ceiling.get(&call.nr) {
+            None => false,
+            Some(Reach::Always) => true,
+            Some(Reach::Unless { arg, mask }) => call
+                .args
+                .get(usize::from(*arg))
+                .is_none_or(|value| value & mask != 0),
+        }
+    }
+
+    /// Calls that some rule allows in `phase`, whatever its conditions; ascending.
+    pub fn allowed_in(&self, phase: Phase) -> impl Iterator<Item = u32> {
+        self.calls
+            .iter()
+            .filter(move |(_, rules)| {
+                rules.deny.is_none() && rules.allows.iter().any(|allow| allow.scope.holds(phase))
+            })
+            .map(|(nr, _)| *nr)
+    }
+
+    /// Calls of the allow band: allowed by the kernel in every phase by number, or by number and conditions; ascending.
+    pub fn allow_band(&self) -> impl Iterator<Item = u32> {
+        self.calls
+            .iter()
+            .filter(|(_, rules)| {
+                rules.deny.is_none()
+                    && rules
+                        .allows
+                        .iter()
+                        .any(|allow| allow.scope == Scope::ALWAYS)
+            })
+            .map(|(nr, _)| *nr)
+    }
+}

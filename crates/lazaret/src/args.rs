@@ -1,0 +1,417 @@
+//! What was typed: the clap definitions, validation only, no effects. What it means is in the module of each verb.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Quarantine for containers that hold health data.
+///
+/// Learns which system calls an HL7 FHIR server needs, turns them into a small signed policy bound to the image, lets the
+/// container start only when image and policy verify, and has the kernel hold it to the policy.
+///
+/// Exit codes: 0 yes, 1 the answer is no, 2 usage or bad input, 3 the host cannot, 4 not trusted, 5 evidence incomplete,
+/// 130 interrupted.
+#[derive(Debug, Parser)]
+#[command(name = "lazaret", version, max_term_width = 100)]
+pub struct Cli {
+    /// How results are printed on standard output.
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// The verb.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// One JSON object per line, each with `type` and `v`.
+    Json,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Say what this host can and cannot do, and what to do about it.
+    Doctor(Doctor),
+    /// From image to policy: run it, record, exercise, synthesise.
+    Learn(Learn),
+    /// Record one run of a container; nothing is exercised but by you.
+    Record(Record),
+    /// Exercise a server.
+    Exercise(Exercise),
+    /// Merge recordings and write the policy text.
+    Synth(Synth),
+    /// The policy language.
+    #[command(subcommand)]
+    Policy(PolicyVerb),
+    /// Compile a policy to what a kernel or a runtime loads.
+    Compile(Compile),
+    /// One verdict, and the rule that gave it.
+    Decide(Decide),
+    /// Signing keys.
+    #[command(subcommand)]
+    Key(KeyVerb),
+    /// Sign a policy: makes the bundle that a node verifies.
+    Sign(Sign),
+    /// Verify a bundle against pinned keys and an image's digests.
+    Verify(Verify),
+    /// Bundles on this node.
+    #[command(subcommand)]
+    Bundle(BundleVerb),
+    /// What the gate on this node holds.
+    Status(Control),
+    /// What happens at the gate, as it happens; ends with Ctrl-C.
+    Watch(Control),
+    /// Move a container to another phase by hand.
+    Phase(PhaseArgs),
+    /// Interleaved rounds of load against running containers.
+    Bench(Bench),
+    /// Render a report as one self-contained HTML page.
+    Report(Report),
+    /// Write the man pages and shell completions.
+    #[command(hide = true)]
+    Man(Man),
+}
+
+/// `lazaret doctor`
+#[derive(Debug, Args)]
+pub struct Doctor {}
+
+/// How the container is run and when it serves.
+#[derive(Debug, Args)]
+pub struct Running {
+    /// An argument for `docker run`, as `--run-arg=--network=host`; may be given many times.
+    #[arg(long = "run-arg", value_name = "ARG", allow_hyphen_values = true)]
+    pub run_args: Vec<String>,
+    /// An argument for the container's command; may be given many times.
+    #[arg(long = "cmd-arg", value_name = "ARG", allow_hyphen_values = true)]
+    pub cmd_args: Vec<String>,
+    /// Base URL of the FHIR server as seen from inside the container's network [default: http://127.0.0.1:PORT/fhir with
+    /// the only TCP port that the image exposes].
+    #[arg(long, value_name = "URL")]
+    pub fhir_base: Option<String>,
+    /// Path whose answer 200 means ready [default: the base's path and `/metadata`].
+    #[arg(long, value_name = "PATH")]
+    pub ready: Option<String>,
+    /// Seconds to wait for the server to become ready.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub ready_timeout: u64,
+    /// Seconds between ready and serving.
+    #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(0..=600))]
+    pub settle: u64,
+    /// Command that exercises the server instead of the FHIR exerciser; run by `sh -c` in the container's network.
+    #[arg(long, value_name = "COMMAND")]
+    pub exercise_cmd: Option<String>,
+    /// Seconds to serve on after the exercise before the stop.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(0..=86_400))]
+    pub dwell: u64,
+}
+
+/// `lazaret learn`
+#[derive(Debug, Args)]
+pub struct Learn {
+    /// The image, as `docker run` takes it.
+    pub image: String,
+    /// Directory for the recordings, the policy and the profile; made if need be.
+    #[arg(short, long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// How often the container is run and recorded; the unseen rest can be estimated from 2 on.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub runs: u32,
+    /// How the container is run.
+    #[command(flatten)]
+    pub running: Running,
+    /// What the policy says beside its rules.
+    #[command(flatten)]
+    pub naming: Naming,
+}
+
+/// What a policy says beside its rules.
+#[derive(Debug, Args)]
+pub struct Naming {
+    /// The policy's name [default: from the image's name].
+    #[arg(long)]
+    pub name: Option<String>,
+    /// The policy's revision.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    pub revision: u64,
+    /// Allow calls that differ only by C library and version from those seen, each rule saying so.
+    #[arg(long, value_enum, default_value_t = Stability::Exact)]
+    pub stability: Stability,
+}
+
+/// Which calls are allowed beside those seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Stability {
+    /// None.
+    Exact,
+    /// Those that differ only by C library and version.
+    Equivalent,
+}
+
+/// `lazaret record`
+#[derive(Debug, Args)]
+pub struct Record {
+    /// The recording.
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Path and port whose answer 200 means ready, as `8080/health`; without it everything after the start is startup.
+    #[arg(long, value_name = "PORT/PATH")]
+    pub ready: Option<String>,
+    /// Seconds to wait for it.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub ready_timeout: u64,
+    /// Seconds to record after the container is ready; it is then stopped by its stop signal.
+    #[arg(long = "for", value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=604_800))]
+    pub seconds: u64,
+    /// Arguments of `docker run`: options, image, command.
+    #[arg(last = true, required = true, value_name = "DOCKER RUN ARGUMENTS")]
+    pub run: Vec<String>,
+}
+
+/// `lazaret exercise`
+#[derive(Debug, Args)]
+pub struct Exercise {
+    /// What kind of server.
+    #[command(subcommand)]
+    pub what: ExerciseWhat,
+}
+
+/// What kind of server.
+#[derive(Debug, Subcommand)]
+pub enum ExerciseWhat {
+    /// A FHIR server, driven by its CapabilityStatement, with fictional data.
+    Fhir {
+        /// The base URL, as http://127.0.0.1:8080/fhir.
+        url: String,
+        /// Number of this run; another number uses other ids on the same server.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+        run: u64,
+        /// Clients at once in the concurrent part.
+        #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=256))]
+        clients: u32,
+        /// Also write the coverage to this file as JSON.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+}
+
+/// `lazaret synth`
+#[derive(Debug, Args)]
+pub struct Synth {
+    /// Recordings of the same image.
+    #[arg(required = true)]
+    pub recordings: Vec<PathBuf>,
+    /// The policy text.
+    #[arg(short, long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// When a container serves, as `8080/health`; answered 200.
+    #[arg(long, value_name = "PORT/PATH")]
+    pub ready: Option<String>,
+    /// Seconds between ready and serving.
+    #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(0..=600))]
+    pub settle: u64,
+    /// What the policy says beside its rules.
+    #[command(flatten)]
+    pub naming: Naming,
+}
+
+/// `lazaret policy`
+#[derive(Debug, Subcommand)]
+pub enum PolicyVerb {
+    /// Check a policy; every problem with its line and column.
+    Check {
+        /// The policy text.
+        file: PathBuf,
+    },
+    /// Show a policy as a table.
+    Show {
+        /// The policy text.
+        file: PathBuf,
+    },
+}
+
+/// `lazaret compile`
+#[derive(Debug, Args)]
+pub struct Compile {
+    /// The policy text.
+    pub file: PathBuf,
+    /// To what.
+    #[arg(long, value_enum)]
+    pub to: Target,
+    /// One ordinary filter for hosts without the daemon: every phase's calls, everything else an errno.
+    #[arg(long = "static")]
+    pub static_mode: bool,
+    /// The gate's socket that the profile names.
+    #[arg(long, value_name = "SOCKET", default_value = "/run/lazaret/gate.sock", conflicts_with = "static_mode")]
+    pub listener: PathBuf,
+    /// The output [default: standard output].
+    #[arg(short, long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+/// To what a policy is compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Target {
+    /// The raw array of `sock_filter`, native byte order.
+    Bpf,
+    /// `linux.seccomp` of an OCI configuration, as runtimes and containerd load it.
+    Oci,
+    /// The filter as text, with call names.
+    Disasm,
+}
+
+/// `lazaret decide`
+#[derive(Debug, Args)]
+pub struct Decide {
+    /// The policy text.
+    pub file: PathBuf,
+    /// The phase.
+    #[arg(long, value_parser = phase)]
+    pub phase: lazaret_core::phase::Phase,
+    /// The calling convention [default: the policy's].
+    #[arg(long)]
+    pub arch: Option<lazaret_core::filter::abi::Abi>,
+    /// The call's name or number.
+    #[arg(long, value_name = "NAME|NR")]
+    pub call: String,
+    /// Up to six register arguments, decimal or 0x…, separated by commas.
+    #[arg(long, value_delimiter = ',', value_parser = number, value_name = "A0,A1,…", num_args = 0..=6)]
+    pub args: Vec<u64>,
+}
+
+/// `lazaret key`
+#[derive(Debug, Subcommand)]
+pub enum KeyVerb {
+    /// Make a key pair: FILE (mode 0600) and FILE.pub.
+    Generate {
+        /// The private key; never overwritten.
+        #[arg(short, long, value_name = "FILE")]
+        out: PathBuf,
+        /// The algorithm.
+        #[arg(long, value_enum, default_value_t = Algorithm::EcdsaP256)]
+        algorithm: Algorithm,
+    },
+    /// Print the public half and its id.
+    Public {
+        /// The private key.
+        file: PathBuf,
+    },
+}
+
+/// Signature algorithms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Algorithm {
+    /// ECDSA over P-256 with SHA-256, as cosign uses it.
+    EcdsaP256,
+    /// Ed25519.
+    Ed25519,
+}
+
+/// `lazaret sign`
+#[derive(Debug, Args)]
+pub struct Sign {
+    /// The policy text.
+    pub file: PathBuf,
+    /// The private key.
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
+    /// The bundle.
+    #[arg(short, long, value_name = "FILE")]
+    pub out: PathBuf,
+}
+
+/// `lazaret verify`
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// The bundle.
+    pub bundle: PathBuf,
+    /// Directory of pinned public keys (`*.pem`, `*.pub`).
+    #[arg(long, value_name = "DIR")]
+    pub keys: PathBuf,
+    /// A digest of the image that is to start, `sha256:…`; may be given many times.
+    #[arg(long = "image-digest", value_name = "DIGEST", required = true)]
+    pub digests: Vec<lazaret_core::digest::Digest>,
+}
+
+/// `lazaret bundle`
+#[derive(Debug, Subcommand)]
+pub enum BundleVerb {
+    /// Verify a bundle and put it, with the compiled profile, into this node's store.
+    Install {
+        /// The bundle.
+        bundle: PathBuf,
+        /// The node's store; its `keys` directory holds the pinned keys.
+        #[arg(long, value_name = "DIR", default_value = "/etc/lazaret")]
+        store: PathBuf,
+        /// The gate's socket that the profile names.
+        #[arg(long, value_name = "SOCKET", default_value = "/run/lazaret/gate.sock")]
+        listener: PathBuf,
+    },
+}
+
+/// Where the gate is talked to.
+#[derive(Debug, Args)]
+pub struct Control {
+    /// The gate's control socket.
+    #[arg(long, value_name = "SOCKET", default_value = "/run/lazaret/control.sock")]
+    pub control: PathBuf,
+}
+
+/// `lazaret phase`
+#[derive(Debug, Args)]
+pub struct PhaseArgs {
+    /// The container's id, or the beginning of one that is unique.
+    pub container: String,
+    /// The phase to move to: serving or stopping.
+    #[arg(value_parser = phase)]
+    pub to: lazaret_core::phase::Phase,
+    /// Where the gate is.
+    #[command(flatten)]
+    pub control: Control,
+}
+
+/// `lazaret bench`
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// The plan: targets, rounds and load, as JSON (`docs/formats.md`).
+    pub plan: PathBuf,
+    /// The result as JSON.
+    #[arg(short, long, value_name = "FILE")]
+    pub out: PathBuf,
+}
+
+/// `lazaret report`
+#[derive(Debug, Args)]
+pub struct Report {
+    /// `report.json`.
+    pub file: PathBuf,
+    /// The page.
+    #[arg(short, long, value_name = "FILE")]
+    pub out: PathBuf,
+}
+
+/// `lazaret man`
+#[derive(Debug, Args)]
+pub struct Man {
+    /// Directory for the pages.
+    #[arg(short, long, value_name = "DIR")]
+    pub out: PathBuf,
+}
+
+fn phase(text: &str) -> Result<lazaret_core::phase::Phase, String> {
+    lazaret_core::phase::Phase::ALL
+        .into_iter()
+        .find(|phase| phase.name() == text)
+        .ok_or_else(|| "expected prelude, startup, serving, stopping or exec".to_string())
+}
+
+fn number(text: &str) -> Result<u64, String> {
+    let parsed = match text.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16),
+        None => text.parse(),
+    };
+    parsed.map_err(|error| format!("`{text}` is no number of 64 bits: {error}"))
+}
