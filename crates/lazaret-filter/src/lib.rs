@@ -9,7 +9,9 @@
 extern crate alloc;
 
 pub mod abi;
+pub mod compare;
 pub mod compile;
+pub mod constants;
 pub mod interpret;
 pub mod program;
 pub mod rule;
