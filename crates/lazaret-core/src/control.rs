@@ -7,6 +7,7 @@
 use crate::digest::Digest;
 use crate::event::Event;
 use crate::phase::Phase;
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -148,7 +149,7 @@ pub enum ContainerState {
     /// The runtime prepares it; its papers are not checked yet.
     Prelude,
     /// Its papers are in order and its calls are decided here.
-    Admitted(Admitted),
+    Admitted(Box<Admitted>),
     /// It was running when this daemon started: its listener is gone and asked calls fail with `ENOSYS` until the
     /// container is started again.
     Unsupervised,
@@ -266,7 +267,7 @@ mod tests {
         let containers = [
             ContainerState::Prelude,
             ContainerState::Unsupervised,
-            ContainerState::Admitted(admitted),
+            ContainerState::Admitted(Box::new(admitted)),
         ]
         .map(|state| ContainerStatus {
             id: "c1".to_string(),

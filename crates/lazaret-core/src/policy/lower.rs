@@ -142,21 +142,26 @@ impl Policy {
         };
         let above = Verdict::Errno(self.otherwise);
         let mut branches: Vec<Branch> = Vec::new();
-        for branch in kernel.branches {
-            match branch.all.iter().find(|condition| condition.arg == *arg) {
-                None => {
-                    let mut all = branch.all;
-                    all.push(below.clone());
-                    all.sort();
-                    branches.push(Branch {
-                        all,
-                        verdict: branch.verdict,
-                    });
+        for mut branch in kernel.branches {
+            match branch
+                .all
+                .iter_mut()
+                .find(|condition| condition.arg == *arg)
+            {
+                None => branch.all.push(below.clone()),
+                // one argument, two conditions: runtimes turn those into OR, so they become one, with the bits of both
+                Some(same) => {
+                    same.values.retain(|value| value & mask == 0);
+                    same.mask |= mask;
                 }
-                // the same bits: the rule's own condition already says it
-                Some(same) if *same == below => branches.push(branch),
-                // one argument, two conditions: only the ask band can decide that
-                Some(_) => return self.cap(Entry::always(Verdict::Ask), reach),
+            }
+            branch.all.sort();
+            if branch
+                .all
+                .iter()
+                .all(|condition| !condition.values.is_empty())
+            {
+                branches.push(branch);
             }
         }
         if kernel.otherwise.permissiveness() > above.permissiveness() {
