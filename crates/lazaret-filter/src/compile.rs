@@ -83,7 +83,7 @@ pub enum CompileError {
 /// # Errors
 /// A table that breaks its own documentation, or needs more than [`MAX_INSTRUCTIONS`].
 pub fn compile(table: &RuleTable) -> Result<Program, CompileError> {
-    check(table)?;
+    check_table(table)?;
     let otherwise = Entry::always(table.otherwise);
     let mut emit = Emitter::default();
     let foreign = Target::Return(table.foreign);
@@ -97,7 +97,8 @@ pub fn compile(table: &RuleTable) -> Result<Program, CompileError> {
     emit.finish()
 }
 
-fn check(table: &RuleTable) -> Result<(), CompileError> {
+/// Whether a table keeps what its own documentation says.
+pub(crate) fn check_table(table: &RuleTable) -> Result<(), CompileError> {
     let errno = |verdict: Verdict| match verdict {
         // MAX_ERRNO, include/linux/err.h: __seccomp_filter cuts a larger datum
         Verdict::Errno(errno) if errno > 4095 => Err(CompileError::Errno { errno }),

@@ -111,7 +111,7 @@ fn load(call: &Call, offset: u32) -> Option<u32> {
     let half = |at: u32| {
         // 16 <= at < 64, so the index is below 6
         let arg = call.args[((at - 16) / 8) as usize];
-        let bits = if at % 8 == 0 { arg } else { arg >> 32 };
+        let bits = if at.is_multiple_of(8) { arg } else { arg >> 32 };
         (bits & 0xffff_ffff) as u32
     };
     match offset {

@@ -12,7 +12,10 @@ pub mod abi;
 pub mod compare;
 pub mod compile;
 pub mod constants;
+pub mod disasm;
 pub mod interpret;
+#[cfg(feature = "serde")]
+pub mod oci;
 pub mod program;
 pub mod rule;
 pub mod table;

@@ -291,7 +291,7 @@ fn check_instruction(length: usize, at: usize, i: Instruction) -> Result<(), Pro
     match i.code {
         code::LD_W_ABS => {
             // seccomp_check_filter: "32-bit aligned and not out of bounds"
-            if i.k >= DATA_BYTES || i.k % 4 != 0 {
+            if i.k >= DATA_BYTES || !i.k.is_multiple_of(4) {
                 return Err(ProgramError::Load { at, offset: i.k });
             }
         }
@@ -372,10 +372,8 @@ fn check_memory(program: &[Instruction]) -> Result<(), ProgramError> {
         };
         match i.code {
             code::ST | code::STX => written |= 1 << i.k,
-            code::LD_MEM | code::LDX_MEM => {
-                if written & (1 << i.k) == 0 {
-                    return Err(ProgramError::Unwritten { at, word: i.k });
-                }
+            code::LD_MEM | code::LDX_MEM if written & (1 << i.k) == 0 => {
+                return Err(ProgramError::Unwritten { at, word: i.k });
             }
             code::JA => {
                 jump(i.k, written);

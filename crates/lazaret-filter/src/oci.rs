@@ -1,0 +1,467 @@
+//! The `linux.seccomp` object of the OCI runtime specification, and rule tables as such profiles.
+//!
+//! A profile is not a filter: the runtime's libseccomp makes the filter from it. What libseccomp or runc would turn into
+//! something else than the table means is refused here. Reading a profile back into a table is not here yet.
+
+use crate::abi::Abi;
+use crate::compile::{CompileError, check_table};
+use crate::rule::{Branch, Condition, Entry, RuleTable, Verdict};
+use crate::table;
+use alloc::borrow::ToOwned;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+/// The most argument combinations of one call's conditions: each becomes a rule of its own.
+pub const MAX_RULES_PER_CALL: usize = 256;
+
+/// `linux.seccomp` (`config-linux.md`, "Seccomp", in the OCI runtime specification 1.1).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OciSeccomp {
+    /// For calls that are not named.
+    pub default_action: Action,
+    /// The errno of a default action that has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_errno_ret: Option<u32>,
+    /// The architectures that are served; the runtime kills on the others.
+    #[serde(default)]
+    pub architectures: Vec<Architecture>,
+    /// Flags of `seccomp(2)`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flags: Vec<String>,
+    /// The Unix socket that the runtime sends the listener to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listener_path: Option<String>,
+    /// What the runtime hands over with the listener.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listener_metadata: Option<String>,
+    /// The rules.
+    #[serde(default)]
+    pub syscalls: Vec<OciSyscall>,
+}
+
+/// One rule: for each of the names, the action when all of the arguments hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OciSyscall {
+    /// Names of calls.
+    pub names: Vec<String>,
+    /// What happens.
+    pub action: Action,
+    /// The errno or the tracer's datum.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errno_ret: Option<u32>,
+    /// Joined by AND, as long as no index is there twice.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<OciArg>,
+}
+
+/// One comparison of an argument.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OciArg {
+    /// Which argument, 0 to 5.
+    pub index: u8,
+    /// The datum; for a masked comparison the mask.
+    pub value: u64,
+    /// For a masked comparison the datum.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub value_two: u64,
+    /// How they are compared.
+    pub op: Operator,
+}
+
+/// `omitempty` of the specification's Go types.
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference"
+)]
+fn is_zero(value: &u64) -> bool {
+    *value == 0
+}
+
+/// What the kernel does with a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Action {
+    /// Allowed.
+    #[serde(rename = "SCMP_ACT_ALLOW")]
+    Allow,
+    /// A supervisor is asked.
+    #[serde(rename = "SCMP_ACT_NOTIFY")]
+    Notify,
+    /// Fails with `errnoRet`, EPERM when that is missing.
+    #[serde(rename = "SCMP_ACT_ERRNO")]
+    Errno,
+    /// Allowed and logged.
+    #[serde(rename = "SCMP_ACT_LOG")]
+    Log,
+    /// A tracer is asked.
+    #[serde(rename = "SCMP_ACT_TRACE")]
+    Trace,
+    /// `SIGSYS`.
+    #[serde(rename = "SCMP_ACT_TRAP")]
+    Trap,
+    /// The thread dies (the older name of [`Action::KillThread`]).
+    #[serde(rename = "SCMP_ACT_KILL")]
+    Kill,
+    /// The thread dies.
+    #[serde(rename = "SCMP_ACT_KILL_THREAD")]
+    KillThread,
+    /// The process dies.
+    #[serde(rename = "SCMP_ACT_KILL_PROCESS")]
+    KillProcess,
+}
+
+/// How an argument is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Operator {
+    /// `arg != value`.
+    #[serde(rename = "SCMP_CMP_NE")]
+    NotEqual,
+    /// `arg < value`.
+    #[serde(rename = "SCMP_CMP_LT")]
+    Less,
+    /// `arg <= value`.
+    #[serde(rename = "SCMP_CMP_LE")]
+    LessOrEqual,
+    /// `arg == value`.
+    #[serde(rename = "SCMP_CMP_EQ")]
+    Equal,
+    /// `arg >= value`.
+    #[serde(rename = "SCMP_CMP_GE")]
+    GreaterOrEqual,
+    /// `arg > value`.
+    #[serde(rename = "SCMP_CMP_GT")]
+    Greater,
+    /// `arg & value == valueTwo`.
+    #[serde(rename = "SCMP_CMP_MASKED_EQ")]
+    MaskedEqual,
+}
+
+/// The architectures this crate has tables for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Architecture {
+    /// [`Abi::X86_64`].
+    #[serde(rename = "SCMP_ARCH_X86_64")]
+    X86_64,
+    /// [`Abi::I386`].
+    #[serde(rename = "SCMP_ARCH_X86")]
+    X86,
+    /// [`Abi::X32`].
+    #[serde(rename = "SCMP_ARCH_X32")]
+    X32,
+    /// [`Abi::Aarch64`].
+    #[serde(rename = "SCMP_ARCH_AARCH64")]
+    Aarch64,
+}
+
+/// Who is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// The Unix socket.
+    pub path: String,
+    /// Handed over with each listener; for Lazaret the policy's digest.
+    pub metadata: String,
+}
+
+/// Why a table has no profile.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OciError {
+    /// The table breaks its own documentation.
+    #[error("rule table is malformed")]
+    Table(#[from] CompileError),
+    /// libseccomp has x32 only beside x86-64.
+    #[error("profile for {0} alone cannot be expressed")]
+    Abi(Abi),
+    /// libseccomp kills the thread for architectures it was not told of (`SCMP_FLTATR_ACT_BADARCH`), and a profile cannot
+    /// change that.
+    #[error("other architectures get {found:?}, a profile gives them only KillThread")]
+    Foreign {
+        /// The table's verdict.
+        found: Verdict,
+    },
+    /// runc refuses it.
+    #[error("unnamed calls cannot be asked, runc refuses SCMP_ACT_NOTIFY as the default")]
+    DefaultAsk,
+    /// runc refuses it: it writes to its own pipe after the filter is in force.
+    #[error("call write cannot be asked, runc refuses SCMP_ACT_NOTIFY for it")]
+    WriteAsk,
+    /// The runtime would not start the container.
+    #[error("calls are asked but no listener is named")]
+    NoListener,
+    /// The listener would never be made.
+    #[error("listener is named but no call is asked")]
+    NothingAsked,
+    /// `SCMP_ACT_TRAP` has no datum.
+    #[error("{call} traps with datum {datum}, a profile has only 0")]
+    TrapDatum {
+        /// Its name, or `unnamed calls`.
+        call: String,
+        /// The datum.
+        datum: u16,
+    },
+    /// Profiles name calls.
+    #[error("number {nr} has no name under {abi}, and its verdict is not the default")]
+    Nameless {
+        /// The number.
+        nr: u32,
+        /// The table's convention.
+        abi: Abi,
+    },
+    /// libseccomp has no "else" beside a condition but the default.
+    #[error(
+        "call {call} gets {found:?} when no condition holds, a profile has only the default there"
+    )]
+    Otherwise {
+        /// Its name.
+        call: &'static str,
+        /// The entry's last verdict.
+        found: Verdict,
+    },
+    /// runc makes an OR of them.
+    #[error(
+        "call {call} has two conditions on argument {arg} in one branch, runc takes them as alternatives"
+    )]
+    SameArgument {
+        /// Its name.
+        call: &'static str,
+        /// The argument.
+        arg: u8,
+    },
+    /// Such a condition always holds.
+    #[error("call {call} compares no bit of argument {arg}")]
+    NoBits {
+        /// Its name.
+        call: &'static str,
+        /// The argument.
+        arg: u8,
+    },
+    /// Rules of a profile have no order.
+    #[error(
+        "call {call} has branches with different verdicts that can hold at once, profiles have no order"
+    )]
+    Overlap {
+        /// Its name.
+        call: &'static str,
+    },
+    /// A bound against runaway products.
+    #[error("call {call} needs {found} rules, the limit is {MAX_RULES_PER_CALL}")]
+    TooManyRules {
+        /// Its name.
+        call: &'static str,
+        /// Combinations of its values.
+        found: usize,
+    },
+}
+
+/// The profile from which a runtime's libseccomp makes a filter that means the table.
+///
+/// # Flow
+/// The default action from `otherwise`, the table's own architecture, then one rule for each action and conditions with all
+/// names that share them, in a fixed order.
+///
+/// # Guarantees
+/// Every difference between profile and table that is known to come from runc or libseccomp is an error here. The same
+/// table gives the same profile.
+///
+/// # Caveats
+/// A libseccomp that does not know a name leaves the call to the default action (runc warns), and runc answers numbers that
+/// are newer than its libseccomp with ENOSYS: the kernel's filter can be stricter, see [`crate::compare`].
+///
+/// # Errors
+/// Whatever the table says and a profile cannot.
+pub fn profile(table: &RuleTable, listener: Option<&Listener>) -> Result<OciSeccomp, OciError> {
+    check_table(table)?;
+    let architecture = match table.abi {
+        Abi::X86_64 => Architecture::X86_64,
+        Abi::I386 => Architecture::X86,
+        Abi::Aarch64 => Architecture::Aarch64,
+        Abi::X32 => return Err(OciError::Abi(table.abi)),
+    };
+    if table.foreign != Verdict::KillThread {
+        return Err(OciError::Foreign {
+            found: table.foreign,
+        });
+    }
+    if table.otherwise == Verdict::Ask {
+        return Err(OciError::DefaultAsk);
+    }
+    let (default_action, default_errno_ret) = action("unnamed calls", table.otherwise)?;
+    let mut rules: BTreeMap<Rule, BTreeSet<&'static str>> = BTreeMap::new();
+    for (&nr, entry) in &table.entries {
+        for rule in entry_rules(table, nr, entry)? {
+            rules.entry(rule.0).or_default().insert(rule.1);
+        }
+    }
+    let asked = rules.keys().any(|(action, ..)| *action == Action::Notify);
+    match listener {
+        None if asked => return Err(OciError::NoListener),
+        Some(_) if !asked => return Err(OciError::NothingAsked),
+        _ => {}
+    }
+    Ok(OciSeccomp {
+        default_action,
+        default_errno_ret,
+        architectures: alloc::vec![architecture],
+        flags: Vec::new(),
+        listener_path: listener.map(|listener| listener.path.clone()),
+        listener_metadata: listener.map(|listener| listener.metadata.clone()),
+        syscalls: rules
+            .into_iter()
+            .map(|((action, errno_ret, args), names)| OciSyscall {
+                names: names.into_iter().map(ToOwned::to_owned).collect(),
+                action,
+                errno_ret,
+                args,
+            })
+            .collect(),
+    })
+}
+
+/// What names are grouped by.
+type Rule = (Action, Option<u32>, Vec<OciArg>);
+
+fn action(call: &str, verdict: Verdict) -> Result<(Action, Option<u32>), OciError> {
+    Ok(match verdict {
+        Verdict::KillProcess => (Action::KillProcess, None),
+        Verdict::KillThread => (Action::KillThread, None),
+        Verdict::Trap(0) => (Action::Trap, None),
+        Verdict::Trap(datum) => {
+            return Err(OciError::TrapDatum {
+                call: call.to_owned(),
+                datum,
+            });
+        }
+        Verdict::Errno(errno) => (Action::Errno, Some(errno.into())),
+        Verdict::Ask => (Action::Notify, None),
+        Verdict::Trace(datum) => (Action::Trace, Some(datum.into())),
+        Verdict::Log => (Action::Log, None),
+        Verdict::Allow => (Action::Allow, None),
+    })
+}
+
+fn entry_rules(
+    table: &RuleTable,
+    nr: u32,
+    entry: &Entry,
+) -> Result<Vec<(Rule, &'static str)>, OciError> {
+    if *entry == Entry::always(table.otherwise) {
+        return Ok(Vec::new());
+    }
+    let call = table::name_of(table.abi, nr).ok_or(OciError::Nameless { nr, abi: table.abi })?;
+    let verdicts = entry.branches.iter().map(|branch| branch.verdict);
+    if call == "write" && verdicts.chain([entry.otherwise]).any(|v| v == Verdict::Ask) {
+        return Err(OciError::WriteAsk);
+    }
+    if entry.branches.is_empty() {
+        let (action, errno) = action(call, entry.otherwise)?;
+        return Ok(alloc::vec![((action, errno, Vec::new()), call)]);
+    }
+    if entry.otherwise != table.otherwise {
+        return Err(OciError::Otherwise {
+            call,
+            found: entry.otherwise,
+        });
+    }
+    for branch in &entry.branches {
+        check_branch(call, branch)?;
+    }
+    check_order(call, &entry.branches)?;
+    let mut rules = Vec::new();
+    for branch in &entry.branches {
+        // libseccomp refuses a rule with the default's action; nothing else can hold where this branch does
+        if branch.verdict == table.otherwise {
+            continue;
+        }
+        let (action, errno) = action(call, branch.verdict)?;
+        for args in combinations(&branch.all) {
+            rules.push(((action, errno, args), call));
+        }
+    }
+    Ok(rules)
+}
+
+fn check_branch(call: &'static str, branch: &Branch) -> Result<(), OciError> {
+    let mut seen = BTreeSet::new();
+    let mut found: usize = 1;
+    for condition in &branch.all {
+        let arg = condition.arg;
+        if condition.mask == 0 {
+            return Err(OciError::NoBits { call, arg });
+        }
+        if !seen.insert(arg) {
+            return Err(OciError::SameArgument { call, arg });
+        }
+        found = found.saturating_mul(condition.values.len());
+    }
+    if found > MAX_RULES_PER_CALL {
+        return Err(OciError::TooManyRules { call, found });
+    }
+    Ok(())
+}
+
+/// Branches are tried in order, rules of a profile are not: where the verdicts differ, no two may hold at once.
+fn check_order(call: &'static str, branches: &[Branch]) -> Result<(), OciError> {
+    for (at, first) in branches.iter().enumerate() {
+        for second in branches.iter().skip(at + 1) {
+            if first.verdict != second.verdict && !exclude(first, second) {
+                return Err(OciError::Overlap { call });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether some argument shows that the branches cannot both hold.
+fn exclude(a: &Branch, b: &Branch) -> bool {
+    let apart = |a: &Condition, b: &Condition| {
+        let common = a.mask & b.mask;
+        a.arg == b.arg
+            && a.values
+                .iter()
+                .all(|x| b.values.iter().all(|y| (x ^ y) & common != 0))
+    };
+    a.all.iter().any(|x| b.all.iter().any(|y| apart(x, y)))
+}
+
+/// One value of each condition, in every combination.
+fn combinations(conditions: &[Condition]) -> Vec<Vec<OciArg>> {
+    let mut all: Vec<Vec<OciArg>> = alloc::vec![Vec::new()];
+    for condition in conditions {
+        all = all
+            .into_iter()
+            .flat_map(|args| {
+                condition.values.iter().map(move |&value| {
+                    let mut args = args.clone();
+                    args.push(compare_arg(condition, value));
+                    args
+                })
+            })
+            .collect();
+    }
+    for args in &mut all {
+        args.sort();
+    }
+    all
+}
+
+fn compare_arg(condition: &Condition, datum: u64) -> OciArg {
+    let index = condition.arg;
+    if condition.mask == u64::MAX {
+        return OciArg {
+            index,
+            value: datum,
+            value_two: 0,
+            op: Operator::Equal,
+        };
+    }
+    OciArg {
+        index,
+        value: condition.mask,
+        value_two: datum,
+        op: Operator::MaskedEqual,
+    }
+}
