@@ -289,7 +289,7 @@ mod tests {
         Ok(())
     }
 
-    /// Every byte of `payload`, `payloadType` and `sig`, changed in each of three ways.
+    /// Every byte of `payload`, `payloadType` and `sig`, changed by one bit.
     #[test]
     fn cosigns_envelopes_with_one_changed_byte_do_not() -> Outcome {
         let keys = cosign()?;
@@ -299,11 +299,9 @@ mod tests {
                 let start = text.find(value).ok_or("value")?;
                 let end = start + text[start..].find('"').ok_or("end")?;
                 for at in start..end {
-                    for flip in [1, 2, 0x20] {
-                        let mut changed = bytes.to_vec();
-                        changed[at] ^= flip;
-                        assert!(!verifies(&changed, &keys), "byte {at} ^ {flip}");
-                    }
+                    let mut changed = bytes.to_vec();
+                    changed[at] ^= 1 << (at % 6);
+                    assert!(!verifies(&changed, &keys), "byte {at}");
                 }
             }
         }

@@ -7,12 +7,16 @@
 //! revocation and rollback (a verification server's business), certificate chains and transparency logs: a node pins
 //! public keys and works offline.
 //!
-//! [`dsse`], [`statement`], [`verify`](mod@verify) and [`key`] are pure; [`key::file`], [`key::trusted`] and
-//! [`store`] are the shells that touch files.
+//! [`dsse`], [`statement`], [`verify`](mod@verify) and [`key`] are pure; [`key::file`], [`key::trusted`],
+//! [`read`] and [`store`] are the shells that touch files.
 #![forbid(unsafe_code)]
 
 pub mod dsse;
 pub mod key;
 pub mod read;
+pub mod statement;
+pub mod store;
+pub mod verify;
 
 pub use key::trusted::TrustedKeys;
+pub use verify::{Verified, VerifyError, sign, verify, verify_for_any_image};
