@@ -4,7 +4,8 @@
 //!
 //! - **Numbers**: 0 to 1023 with and without x32's bit, the table's entries and their neighbours, some far ones, and the
 //!   neighbourhood of every constant that a filter compares the number with. For filters that look at the number only by
-//!   `jeq`, `jgt`, `jge` and x32's bit, which is all that Lazaret and libseccomp emit, that leaves no number out.
+//!   `jeq`, `jgt`, `jge` and x32's bit, which is all that Lazaret and libseccomp emit, that leaves no number out (but −1,
+//!   which is no call).
 //! - **Architectures**: the known ones, the smallest and largest word, and the neighbourhood of every constant that a filter
 //!   compares the architecture with; exhaustive in the same sense.
 //! - **Arguments**: for each number the product over those argument halves that the table's conditions or the filters' paths
@@ -29,6 +30,11 @@ pub const MAX_WORK: u64 = 1 << 28;
 /// ENOSYS, the same on every architecture of [`Abi`] (`include/uapi/asm-generic/errno.h`). Programs take it as "this kernel
 /// does not have the call" and fall back, which no other errno makes them do.
 const ENOSYS: u16 = 38;
+
+/// The number −1, which is no call: the kernel dispatches it to nothing whatever a filter says (`do_syscall_64` in
+/// `arch/x86/entry/`, `NO_SYSCALL` in `arch/arm64`), and tracers use it to skip a call. libseccomp leaves it out of its
+/// check for x32 on purpose. So nothing is compared there.
+const NO_CALL: u32 = u32::MAX;
 
 /// A call on which the two sides differ. Each number and pair of verdicts is reported once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -82,6 +88,10 @@ pub fn compare(expected: &RuleTable, chain: &[Program]) -> Result<Comparison, Co
         chain,
         architectures: architectures(),
         numbers: numbers(expected),
+        shown: chain
+            .iter()
+            .map(|program| alloc::vec![None; program.instructions().len()])
+            .collect(),
         work: 0,
         comparison: Comparison::default(),
     };
@@ -97,7 +107,7 @@ fn architectures() -> BTreeSet<u32> {
 
 fn numbers(expected: &RuleTable) -> BTreeSet<u32> {
     let mut numbers: BTreeSet<u32> = (0..1024).flat_map(|nr| [nr, nr | X32_BIT]).collect();
-    for nr in [1024, 0xffff, X32_BIT, 0x7fff_ffff, 0x8000_0000, u32::MAX]
+    for nr in [1024, 0xffff, X32_BIT, 0x7fff_ffff, 0x8000_0000, NO_CALL]
         .into_iter()
         .chain(expected.entries.keys().copied())
     {
@@ -137,7 +147,7 @@ const HALVES: usize = 12;
 /// The word of `struct seccomp_data` that is half 0.
 const FIRST_HALF: usize = 4;
 
-/// The values that each half of an argument takes.
+/// The values that each half of an argument takes; a half without any is 0.
 type Points = [BTreeSet<u32>; HALVES];
 
 struct Search<'a> {
@@ -146,6 +156,8 @@ struct Search<'a> {
     /// Both grow while the search runs.
     architectures: BTreeSet<u32>,
     numbers: BTreeSet<u32>,
+    /// What each instruction of each filter last showed about them: most runs show nothing new.
+    shown: Vec<Vec<Option<Seen>>>,
     work: u64,
     comparison: Comparison,
 }
@@ -157,7 +169,7 @@ impl Search<'_> {
             let mut waiting = Vec::new();
             for &arch in &self.architectures {
                 let numbers = self.numbers.iter().map(|&nr| (arch, nr));
-                waiting.extend(numbers.filter(|pair| !visited.contains(pair)));
+                waiting.extend(numbers.filter(|pair| pair.1 != NO_CALL && !visited.contains(pair)));
             }
             if waiting.is_empty() {
                 return Ok(());
@@ -171,7 +183,7 @@ impl Search<'_> {
 
     /// Compares every chosen argument of one number.
     fn visit(&mut self, arch: u32, nr: u32) -> Result<(), CompareError> {
-        let mut points: Points = core::array::from_fn(|_| BTreeSet::from([0]));
+        let mut points = Points::default();
         let native = arch == self.expected.abi.audit_arch();
         if let Some(entry) = self.expected.entries.get(&nr).filter(|_| native) {
             for condition in entry.branches.iter().flat_map(|branch| &branch.all) {
@@ -198,30 +210,25 @@ impl Search<'_> {
         points: &Points,
         next: &mut Points,
     ) -> Result<Pass, CompareError> {
-        let values: Vec<Vec<u32>> = points
-            .iter()
-            .map(|half| half.iter().copied().collect())
-            .collect();
+        let values: [Vec<u32>; HALVES] =
+            core::array::from_fn(|half| points[half].iter().copied().collect());
         let mut pass = Pass::default();
         let mut at = [0usize; HALVES];
         loop {
-            // each index stays below the length of its non-empty list, see the end of the loop
-            let half = |half: usize| u64::from(values[half][at[half]]);
+            // all three arrays have HALVES elements
+            let half = |half: usize| {
+                values[half]
+                    .get(at[half])
+                    .map_or(0, |&value| u64::from(value))
+            };
             let call = Call {
                 arch,
                 nr,
                 args: core::array::from_fn(|arg| half(2 * arg) | half(2 * arg + 1) << 32),
             };
-            let (architectures, numbers) = (&mut self.architectures, &mut self.numbers);
-            let found = eval_chain_seen(self.chain, &call, &mut |seen| {
-                learn(seen, architectures, numbers, next);
-            })?;
-            self.work += u64::from(found.executed);
-            if self.work > MAX_WORK {
-                return Err(CompareError::TooMuchWork);
-            }
+            let found = self.evaluate(&call, next)?;
             pass.calls += 1;
-            let (expected, found) = (self.expected.decide(&call), found.verdict);
+            let expected = self.expected.decide(&call);
             if expected != found {
                 pass.differences.entry((expected, found)).or_insert(call);
             }
@@ -234,6 +241,54 @@ impl Search<'_> {
         }
     }
 
+    /// What the chain does, while numbers, architectures and `halves` learn what it looks at.
+    fn evaluate(&mut self, call: &Call, halves: &mut Points) -> Result<Verdict, CompareError> {
+        let Search {
+            architectures,
+            numbers,
+            shown,
+            ..
+        } = self;
+        let found = eval_chain_seen(self.chain, call, &mut |filter, at, seen| {
+            let (word, constant) = match seen {
+                Seen::Loaded { word } => (word, None),
+                Seen::Compared {
+                    word,
+                    mask,
+                    k,
+                    bits,
+                } => (word, Some((mask, k, bits))),
+            };
+            let points = match word.checked_sub(FIRST_HALF) {
+                Some(half) => halves.get_mut(half),
+                None => {
+                    // `shown` has a slot for each instruction of each filter
+                    let slot = &mut shown[filter][at];
+                    if slot.replace(seen) == Some(seen) {
+                        return;
+                    }
+                    match word {
+                        0 => Some(&mut *numbers),
+                        1 => Some(&mut *architectures),
+                        // the instruction pointer: `eval_chain_seen` fails
+                        _ => None,
+                    }
+                }
+            };
+            if let Some(points) = points {
+                match constant {
+                    Some((mask, k, bits)) => boundaries(mask, k, bits, points),
+                    None => points.extend([0, u32::MAX]),
+                }
+            }
+        })?;
+        self.work += u64::from(found.executed);
+        if self.work > MAX_WORK {
+            return Err(CompareError::TooMuchWork);
+        }
+        Ok(found.verdict)
+    }
+
     fn record(&mut self, differences: &BTreeMap<(Verdict, Verdict), Call>) {
         for (&(expected, found), &call) in differences {
             let difference = Difference {
@@ -244,11 +299,10 @@ impl Search<'_> {
             match found.permissiveness().cmp(&expected.permissiveness()) {
                 Ordering::Greater => self.comparison.looser.push(difference),
                 Ordering::Less => self.comparison.stricter.push(difference),
-                Ordering::Equal => {
-                    if matters(expected, found) {
-                        self.comparison.stricter.push(difference);
-                    }
+                Ordering::Equal if matters(expected, found) => {
+                    self.comparison.stricter.push(difference);
                 }
+                Ordering::Equal => {}
             }
         }
     }
@@ -271,41 +325,6 @@ fn matters(expected: Verdict, found: Verdict) -> bool {
     }
 }
 
-fn learn(
-    seen: Seen,
-    architectures: &mut BTreeSet<u32>,
-    numbers: &mut BTreeSet<u32>,
-    halves: &mut Points,
-) {
-    match seen {
-        Seen::Loaded { word } => {
-            if let Some(half) = word
-                .checked_sub(FIRST_HALF)
-                .and_then(|at| halves.get_mut(at))
-            {
-                half.insert(u32::MAX);
-            }
-        }
-        Seen::Compared {
-            word,
-            mask,
-            k,
-            bits,
-        } => {
-            let points = match word {
-                0 => Some(numbers),
-                1 => Some(architectures),
-                word => word
-                    .checked_sub(FIRST_HALF)
-                    .and_then(|at| halves.get_mut(at)),
-            };
-            if let Some(points) = points {
-                boundaries(mask, k, bits, points);
-            }
-        }
-    }
-}
-
 fn condition_points(condition: &Condition, points: &mut Points) {
     let first = 2 * usize::from(condition.arg);
     for (half, shift) in [(first, 0), (first + 1, 32)] {
@@ -313,6 +332,7 @@ fn condition_points(condition: &Condition, points: &mut Points) {
         let mask = word(condition.mask);
         // without a bit in the mask the table does not look at this half
         if let Some(points) = points.get_mut(half).filter(|_| mask != 0) {
+            points.insert(0);
             for &value in &condition.values {
                 boundaries(mask, word(value), false, points);
             }

@@ -40,7 +40,7 @@ pub enum EvalError {
 /// # Errors
 /// [`EvalError::InstructionPointer`].
 pub fn eval(program: &Program, call: &Call) -> Result<Evaluated, EvalError> {
-    let (raw, executed) = run(program, call, &mut |_| {})?;
+    let (raw, executed) = run(program, call, &mut |_, _| {})?;
     Ok(Evaluated {
         verdict: Verdict::from_raw(raw),
         executed,
@@ -56,7 +56,7 @@ pub fn eval(program: &Program, call: &Call) -> Result<Evaluated, EvalError> {
 /// # Errors
 /// [`EvalError::EmptyChain`], or as [`eval`] for any filter.
 pub fn eval_chain(chain: &[Program], call: &Call) -> Result<Evaluated, EvalError> {
-    eval_chain_seen(chain, call, &mut |_| {})
+    eval_chain_seen(chain, call, &mut |_, _, _| {})
 }
 
 /// What a run shows to whoever wants to know which other calls could end differently.
@@ -81,18 +81,18 @@ pub(crate) enum Seen {
     },
 }
 
-/// [`eval_chain`], with what the run saw.
+/// [`eval_chain`], with what the run saw: `seen` gets the indices of filter and instruction.
 pub(crate) fn eval_chain_seen(
     chain: &[Program],
     call: &Call,
-    seen: &mut dyn FnMut(Seen),
+    seen: &mut impl FnMut(usize, usize, Seen),
 ) -> Result<Evaluated, EvalError> {
     // ACTION_ONLY in kernel/seccomp.c: the upper half as a signed number
     let action = |raw: u32| (raw & 0xffff_0000).cast_signed();
     let mut strictest: Option<u32> = None;
     let mut executed = 0;
-    for program in chain.iter().rev() {
-        let (raw, ran) = run(program, call, seen)?;
+    for (filter, program) in chain.iter().enumerate().rev() {
+        let (raw, ran) = run(program, call, &mut |at, what| seen(filter, at, what))?;
         // a chain has at most 32768 instructions (MAX_INSNS_PER_PATH, kernel/seccomp.c), and a slice cannot make this wrap
         executed += ran;
         if strictest.is_none_or(|so_far| action(raw) < action(so_far)) {
@@ -126,7 +126,7 @@ fn load(call: &Call, offset: u32) -> Option<u32> {
 fn run(
     program: &Program,
     call: &Call,
-    seen: &mut dyn FnMut(Seen),
+    seen: &mut impl FnMut(usize, Seen),
 ) -> Result<(u32, u32), EvalError> {
     let instructions = program.instructions();
     let mut a: u32 = 0;
@@ -148,12 +148,17 @@ fn run(
             code::JEQ_K | code::JGT_K | code::JGE_K | code::JSET_K
         ) && let Some((word, mask)) = source
         {
-            seen(Seen::Compared {
-                word,
-                mask,
-                k: i.k,
-                bits: i.code == code::JSET_K,
-            });
+            let bits = i.code == code::JSET_K;
+            let k = i.k;
+            seen(
+                at,
+                Seen::Compared {
+                    word,
+                    mask,
+                    k,
+                    bits,
+                },
+            );
         }
         let test = |holds: bool| usize::from(if holds { i.jt } else { i.jf });
         // `Some` when the instruction changes the accumulator
@@ -162,7 +167,7 @@ fn run(
             code::LD_W_ABS => {
                 let value = load(call, i.k).ok_or(EvalError::InstructionPointer { at })?;
                 let word = (i.k / 4) as usize;
-                seen(Seen::Loaded { word });
+                seen(at, Seen::Loaded { word });
                 a = value;
                 source = Some((word, u32::MAX));
             }
