@@ -1,2 +1,73 @@
-//! Being written.
-fn main() {}
+//! `cargo xtask`: parse, run, exit code. What the commands stand on is in the library of the same name.
+
+mod args;
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use clap::Parser;
+use xtask::host::HostCannot;
+use xtask::setup::Setup;
+use xtask::{cleanup, demo, tables};
+
+use crate::args::{Args, Command};
+
+/// "The answer is no": a check or test failed.
+const EXIT_NO: u8 = 1;
+/// "The host cannot".
+const EXIT_HOST_CANNOT: u8 = 3;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let result = cleanup::on_signals().and_then(|()| run(&args.command));
+    cleanup::before_exit();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cargo xtask: {error:#}");
+            ExitCode::from(if error.is::<HostCannot>() {
+                EXIT_HOST_CANNOT
+            } else {
+                EXIT_NO
+            })
+        }
+    }
+}
+
+fn run(command: &Command) -> anyhow::Result<()> {
+    match command {
+        Command::Demo => demo::run(&Setup::prepare()?),
+        Command::Test => todo!(),
+        Command::Tidy => todo!(),
+        Command::Tables { check } => tables::run(*check),
+        Command::Images => {
+            let setup = Setup::prepare()?;
+            let hapi = setup.hapi()?;
+            for image in [&setup.rogue(&hapi)?, &setup.berth()?, &hapi] {
+                println!("{} {}", image.reference(), image.config_digest());
+            }
+            Ok(())
+        }
+        Command::Engine => run_engine(&Setup::prepare()?),
+    }
+}
+
+/// A private engine to try things with by hand.
+fn run_engine(setup: &Setup) -> anyhow::Result<()> {
+    let hapi = setup.hapi()?;
+    let rogue = setup.rogue(&hapi)?;
+    let berth = setup.berth()?;
+    let docker = setup.docker(&BTreeMap::new())?;
+    for image in [&hapi, &rogue, &berth] {
+        docker.load(&setup.steps, image)?;
+    }
+    println!("export DOCKER_HOST=unix://{}", docker.socket().display());
+    println!(
+        "# containers with --network host are reached with: nsenter --net=/proc/{}/ns/net …",
+        docker.pid()?
+    );
+    eprintln!("Ctrl-C ends it");
+    loop {
+        std::thread::park();
+    }
+}

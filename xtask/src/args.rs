@@ -1,0 +1,33 @@
+//! What was typed.
+
+use clap::{Parser, Subcommand};
+
+/// Developer commands of Lazaret.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
+pub(crate) struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// The whole chain on a real FHIR server: learn, sign, gate, serve, attack, report; results in target/demo
+    Demo,
+    /// Every check and every test, the ones that need root included
+    Test,
+    /// Checks what the compiler does not: crate edges, sizes of files, headers of modules, silenced lints
+    Tidy,
+    /// Generates the system call tables from the kernel's headers
+    Tables {
+        /// Only say whether they are up to date
+        #[arg(long)]
+        check: bool,
+    },
+    /// Makes the images that the demo and the tests start
+    Images,
+    /// Starts a private engine with the images loaded, and runs until Ctrl-C
+    Engine,
+}

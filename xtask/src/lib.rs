@@ -1,0 +1,16 @@
+//! What Lazaret's developer commands stand on: a prepared machine, images made from nothing, private engines.
+//!
+//! `cargo xtask` is the first thing compiled on a bare machine, so this has few dependencies and none of Lazaret's crates.
+
+pub mod cleanup;
+pub mod command;
+pub mod demo;
+pub mod engine;
+pub mod host;
+pub mod image;
+pub mod packages;
+pub mod process;
+pub mod programs;
+pub mod setup;
+pub mod steps;
+pub mod tables;
