@@ -1,0 +1,184 @@
+//! Which engine made a bundle, and names that are safe in paths and command lines.
+
+use crate::{ImageError, cut};
+use core::fmt;
+use std::ffi::OsStr;
+use std::path::{Component, Path};
+
+/// A container id or namespace as containerd allows them: letters and digits, with single `.`, `_` or `-` between,
+/// at most 76 bytes (containerd `identifiers/validate.go`). So it is no option, no path and no filter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerId(String);
+
+impl ContainerId {
+    /// Checks an id.
+    ///
+    /// # Errors
+    /// [`ImageError::ContainerId`].
+    pub fn new(id: &str) -> Result<ContainerId, ImageError> {
+        let bytes = id.as_bytes();
+        let separator = |byte: u8| matches!(byte, b'.' | b'_' | b'-');
+        let ends = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+        let valid = bytes.len() <= 76
+            && ends(bytes.first())
+            && ends(bytes.last())
+            && bytes
+                .iter()
+                .all(|byte| byte.is_ascii_alphanumeric() || separator(*byte))
+            && bytes
+                .windows(2)
+                .all(|pair| !pair.iter().all(|byte| separator(*byte)));
+        if valid {
+            Ok(ContainerId(id.to_owned()))
+        } else {
+            Err(ImageError::ContainerId { id: cut(id) })
+        }
+    }
+
+    /// Checks an id of Docker's: 64 lower-case hexadecimal digits.
+    ///
+    /// # Errors
+    /// [`ImageError::ContainerId`].
+    pub fn docker(id: &str) -> Result<ContainerId, ImageError> {
+        if id.len() == 64
+            && id
+                .bytes()
+                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        {
+            Ok(ContainerId(id.to_owned()))
+        } else {
+            Err(ImageError::ContainerId { id: cut(id) })
+        }
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ContainerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A container and the engine that made it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Docker: containerd's namespace `moby`.
+    Docker(ContainerId),
+    /// containerd in any other namespace.
+    Containerd {
+        /// The namespace.
+        namespace: ContainerId,
+        /// The container.
+        id: ContainerId,
+    },
+}
+
+impl Origin {
+    /// By containerd namespace. The namespace `moby` is Docker's (`libcontainerd/types`, `MainNamespace`).
+    ///
+    /// # Errors
+    /// [`ImageError::ContainerId`].
+    pub fn new(namespace: &str, id: &str) -> Result<Origin, ImageError> {
+        if namespace == "moby" {
+            return Ok(Origin::Docker(ContainerId::docker(id)?));
+        }
+        Ok(Origin::Containerd {
+            namespace: ContainerId::new(namespace)?,
+            id: ContainerId::new(id)?,
+        })
+    }
+
+    /// By the bundle's path: `…/io.containerd.runtime.v2.task/<namespace>/<id>` (containerd `runtime/v2/bundle.go`).
+    /// The path is only read, not followed.
+    ///
+    /// # Errors
+    /// [`ImageError::UnknownEngine`], [`ImageError::OtherBundle`], [`ImageError::ContainerId`].
+    pub fn of_bundle(bundle: &Path, id: &str) -> Result<Origin, ImageError> {
+        let mut names = bundle.components().rev().map(|component| match component {
+            Component::Normal(name) => Some(name),
+            _ => None,
+        });
+        let mut next = || names.next().flatten().and_then(OsStr::to_str);
+        match (next(), next(), next()) {
+            (Some(last), Some(namespace), Some("io.containerd.runtime.v2.task")) => {
+                if last != id {
+                    return Err(ImageError::OtherBundle {
+                        bundle: bundle.to_owned(),
+                        id: cut(id),
+                    });
+                }
+                Origin::new(namespace, id)
+            }
+            _ => Err(ImageError::UnknownEngine {
+                bundle: bundle.to_owned(),
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids() {
+        let hex = "1f0a23d70766c7302ccf646d56f5ea5412af8365e479b55a756e43dd22ba0730";
+        for id in ["c1", "a.b-c_d", "A", hex, &"a".repeat(76)] {
+            assert!(ContainerId::new(id).is_ok(), "{id}");
+        }
+        for id in [
+            "",
+            "-a",
+            "a-",
+            "a..b",
+            "a/b",
+            "..",
+            ".",
+            "a b",
+            "a\n",
+            "é",
+            &"a".repeat(77),
+        ] {
+            assert!(ContainerId::new(id).is_err(), "{id}");
+        }
+        assert!(ContainerId::docker(hex).is_ok());
+        for id in ["c1", &hex[1..], &hex.to_uppercase(), &hex.replace('a', "/")] {
+            assert!(ContainerId::docker(id).is_err(), "{id}");
+        }
+    }
+
+    #[test]
+    fn bundles() {
+        let hex = "1f0a23d70766c7302ccf646d56f5ea5412af8365e479b55a756e43dd22ba0730";
+        let check = |bundle: &str, id: &str, expected: &str| {
+            let found = match Origin::of_bundle(Path::new(bundle), id) {
+                Ok(Origin::Docker(id)) => format!("docker {id}"),
+                Ok(Origin::Containerd { namespace, id }) => format!("containerd {namespace} {id}"),
+                Err(ImageError::UnknownEngine { .. }) => "unknown engine".to_owned(),
+                Err(ImageError::OtherBundle { .. }) => "other bundle".to_owned(),
+                Err(ImageError::ContainerId { .. }) => "bad id".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            assert_eq!(found, expected, "{bundle}");
+        };
+        let task = "/run/containerd/io.containerd.runtime.v2.task";
+        check(&format!("{task}/moby/{hex}"), hex, &format!("docker {hex}"));
+        check(
+            &format!("{task}/moby/{hex}/"),
+            hex,
+            &format!("docker {hex}"),
+        );
+        check(&format!("{task}/k8s.io/c1"), "c1", "containerd k8s.io c1");
+        check(&format!("{task}/moby/c1"), "c1", "bad id");
+        check(&format!("{task}/a/c2"), "c1", "other bundle");
+        check(&format!("{task}/a/.."), "..", "unknown engine");
+        check(&format!("{task}/../c1"), "c1", "unknown engine");
+        check("/tmp/bundle", "bundle", "unknown engine");
+        check("c1", "c1", "unknown engine");
+    }
+}
