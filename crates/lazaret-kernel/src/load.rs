@@ -1,0 +1,81 @@
+//! Loads a filter into the calling thread.
+//!
+//! Only for one's own thread, and for good: a filter cannot be removed. The gate itself never does this (a confined
+//! process could not read other processes' filters); runtimes do it for containers.
+
+use crate::returned::check;
+use lazaret_core::filter::program::Program;
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+
+/// A filter was not loaded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// `prctl(PR_SET_NO_NEW_PRIVS)`.
+    #[error("cannot set no_new_privs")]
+    NoNewPrivs(#[source] io::Error),
+    /// `seccomp(SECCOMP_SET_MODE_FILTER)`.
+    #[error("cannot load the filter")]
+    Load(#[source] io::Error),
+}
+
+/// Sets `no_new_privs` on the calling thread, so that it may load filters without `CAP_SYS_ADMIN`. Cannot be undone.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn set_no_new_privs() -> Result<(), LoadError> {
+    rustix::thread::set_no_new_privs(true).map_err(|error| LoadError::NoNewPrivs(error.into()))
+}
+
+/// Loads `program` on top of the calling thread's filters.
+///
+/// # Errors
+/// When the kernel refuses: without `no_new_privs` it wants `CAP_SYS_ADMIN`.
+pub fn load(program: &Program) -> Result<(), LoadError> {
+    set_filter(program, 0).map(drop)
+}
+
+/// Loads `program` on top of the calling thread's filters and returns the listener for what it asks.
+///
+/// # Errors
+/// As [`load`]; `EBUSY` when the thread's chain has a listener already.
+pub fn load_with_listener(program: &Program) -> Result<OwnedFd, LoadError> {
+    let fd = set_filter(program, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER)?;
+    // a descriptor is an int (seccomp(2), "RETURN VALUE")
+    let fd = RawFd::try_from(fd).map_err(|_| LoadError::Load(io::ErrorKind::InvalidData.into()))?;
+    // SAFETY: with SECCOMP_FILTER_FLAG_NEW_LISTENER the call returns a new descriptor (close-on-exec) that nothing
+    // else in this process knows.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn set_filter(program: &Program, flags: libc::c_ulong) -> Result<libc::c_long, LoadError> {
+    let mut instructions: Vec<libc::sock_filter> = program
+        .instructions()
+        .iter()
+        .map(|instruction| libc::sock_filter {
+            code: instruction.code,
+            jt: instruction.jt,
+            jf: instruction.jf,
+            k: instruction.k,
+        })
+        .collect();
+    let header = libc::sock_fprog {
+        // Program::new keeps at most 4096 instructions
+        len: instructions.len() as u16,
+        filter: instructions.as_mut_ptr(),
+    };
+    // JUSTIFICATION: neither std nor rustix wraps seccomp(2).
+    // SAFETY: `header` points at `len` instructions in `instructions`, which lives until the call is over; the kernel
+    // copies them before it returns (seccomp(2)). A filter that denies calls cannot break memory safety: a denied call
+    // is an error return or a signal.
+    let returned = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            flags,
+            &raw const header,
+        )
+    };
+    check(returned).map_err(LoadError::Load)
+}

@@ -1,0 +1,244 @@
+//! What `/proc` says about a process: name, start time, namespaces, executed program.
+//!
+//! Everything here can be stale when it is returned, except for a task that cannot go on meanwhile (it waits in a
+//! notification, or is seized). A pid alone names nobody for long; [`Identity`] does.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
+
+/// Bytes read of one `/proc` file at most; `stat` has about 350, `status` about 1500.
+const MAX_PROC_FILE: u64 = 16 * 1024;
+
+/// A question to `/proc` was not answered.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProcessError {
+    /// The file could not be read; `NotFound` means that the process is gone.
+    #[error("cannot read /proc/{pid}/{file}")]
+    Read {
+        /// The process or thread.
+        pid: u32,
+        /// The file below its folder.
+        file: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is not as `proc(5)` says.
+    #[error("/proc/{pid}/{file} is not as proc(5) says")]
+    Malformed {
+        /// The process or thread.
+        pid: u32,
+        /// The file below its folder.
+        file: &'static str,
+    },
+}
+
+impl ProcessError {
+    /// Whether the process does not exist (any more).
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        match self {
+            // ESRCH: it went away between open and read
+            ProcessError::Read { source, .. } => {
+                source.kind() == io::ErrorKind::NotFound
+                    || source.raw_os_error() == Some(libc::ESRCH)
+            }
+            ProcessError::Malformed { .. } => false,
+        }
+    }
+}
+
+/// A pid together with the time its process began: no two processes of one boot share both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Identity {
+    /// Process or thread id in this program's pid namespace.
+    pub pid: u32,
+    /// Clock ticks after boot (`/proc/PID/stat`, field 22).
+    pub start_ticks: u64,
+}
+
+/// Which program a process runs, and which execution of it: `execve` changes at least one field.
+///
+/// The stack's start is placed at random by each `execve` (unless address randomisation is off), so this tells even a
+/// program that executes itself. Changing either value otherwise takes `CAP_SYS_RESOURCE` (`prctl(PR_SET_MM)`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Execution {
+    device: u64,
+    inode: u64,
+    start_stack: u64,
+}
+
+/// The inode of a pid or network namespace (`/proc/PID/ns/*`): its identity while a process is in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NamespaceId(u64);
+
+fn failed(pid: u32, file: &'static str) -> impl FnOnce(io::Error) -> ProcessError {
+    move |source| ProcessError::Read { pid, file, source }
+}
+
+fn read(pid: u32, file: &'static str) -> Result<Vec<u8>, ProcessError> {
+    let mut content = Vec::new();
+    File::open(format!("/proc/{pid}/{file}"))
+        .and_then(|open| open.take(MAX_PROC_FILE).read_to_end(&mut content))
+        .map_err(failed(pid, file))?;
+    Ok(content)
+}
+
+/// A numeric field of `/proc/PID/stat`, counted from 1 as in `proc(5)`, after the name (field 2).
+fn stat_field(stat: &[u8], field: usize) -> Option<u64> {
+    // the name is in parentheses and may hold any byte, so the last one closes it
+    let end = stat.iter().rposition(|&byte| byte == b')')?;
+    let rest = std::str::from_utf8(stat.get(end + 1..)?).ok()?;
+    rest.split_ascii_whitespace()
+        .nth(field.checked_sub(3)?)?
+        .parse()
+        .ok()
+}
+
+/// The name of a task (`/proc/TID/comm`, at most 15 bytes); bytes that are not printable ASCII become `?`.
+///
+/// # Errors
+/// When the task is gone.
+pub fn comm(tid: u32) -> Result<String, ProcessError> {
+    let content = read(tid, "comm")?;
+    let name = content.strip_suffix(b"\n").unwrap_or(&content);
+    Ok(name
+        .iter()
+        .map(|&byte| match byte {
+            b' '..=b'~' => char::from(byte),
+            _ => '?',
+        })
+        .collect())
+}
+
+/// The identity of the process or thread that has this id now.
+///
+/// # Errors
+/// When there is none.
+pub fn identity(pid: u32) -> Result<Identity, ProcessError> {
+    let start_ticks = stat_field(&read(pid, "stat")?, 22);
+    start_ticks
+        .map(|start_ticks| Identity { pid, start_ticks })
+        .ok_or(ProcessError::Malformed { pid, file: "stat" })
+}
+
+/// Whether the process that [`identity`] saw still exists and is no zombie.
+#[must_use]
+pub fn is_alive(identity: Identity) -> bool {
+    let pid = identity.pid;
+    let Ok(stat) = read(pid, "stat") else {
+        return false;
+    };
+    let state = stat
+        .iter()
+        .rposition(|&byte| byte == b')')
+        .and_then(|end| stat.get(end + 2));
+    stat_field(&stat, 22) == Some(identity.start_ticks)
+        && !matches!(state, Some(b'Z' | b'X') | None)
+}
+
+/// The process that a thread belongs to (`Tgid` of `/proc/TID/status`).
+///
+/// # Errors
+/// When the thread is gone.
+pub fn process_of(tid: u32) -> Result<u32, ProcessError> {
+    let file = "status";
+    let content = read(tid, file)?;
+    content
+        .split(|&byte| byte == b'\n')
+        .find_map(|line| line.strip_prefix(b"Tgid:"))
+        .and_then(|value| std::str::from_utf8(value).ok()?.trim().parse().ok())
+        .ok_or(ProcessError::Malformed { pid: tid, file })
+}
+
+/// Which execution of which program a process runs now.
+///
+/// # Errors
+/// When the process is gone, or is a kernel thread.
+pub fn execution(pid: u32) -> Result<Execution, ProcessError> {
+    let file = "exe";
+    let program = std::fs::metadata(format!("/proc/{pid}/{file}")).map_err(failed(pid, file))?;
+    let start_stack = stat_field(&read(pid, "stat")?, 28);
+    start_stack
+        .map(|start_stack| Execution {
+            device: program.dev(),
+            inode: program.ino(),
+            start_stack,
+        })
+        .ok_or(ProcessError::Malformed { pid, file: "stat" })
+}
+
+/// The pid namespace of a process.
+///
+/// # Errors
+/// When the process is gone.
+pub fn pid_namespace(pid: u32) -> Result<NamespaceId, ProcessError> {
+    let file = "ns/pid";
+    std::fs::metadata(format!("/proc/{pid}/{file}"))
+        .map(|namespace| NamespaceId(namespace.ino()))
+        .map_err(failed(pid, file))
+}
+
+/// The pid namespace of this program.
+///
+/// # Errors
+/// When `/proc` is not mounted.
+pub fn own_pid_namespace() -> Result<NamespaceId, ProcessError> {
+    pid_namespace(std::process::id())
+}
+
+/// Whether a thread waits for a supervisor's answer: `/proc/TID/wchan` is `seccomp_do_user_notification`, to which a
+/// compiler may have added a suffix (`.isra.0` on Linux 6.18).
+///
+/// # Errors
+/// When the thread is gone.
+pub fn waits_in_notification(tid: u32) -> Result<bool, ProcessError> {
+    Ok(read(tid, "wchan")?.starts_with(b"seccomp_do_user_notification"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_process_is_itself() {
+        let pid = std::process::id();
+        let Ok(me) = identity(pid) else {
+            panic!("own stat must be readable")
+        };
+        assert!(is_alive(me));
+        let earlier = Identity {
+            start_ticks: me.start_ticks + 1,
+            ..me
+        };
+        assert!(!is_alive(earlier), "same pid, other start");
+        assert_eq!(process_of(pid).ok(), Some(pid));
+        assert_eq!(execution(pid).ok(), execution(pid).ok());
+        assert!(execution(pid).is_ok());
+        assert_eq!(waits_in_notification(pid).ok(), Some(false));
+    }
+
+    #[test]
+    fn stat_fields_count_from_the_last_parenthesis() {
+        let stat =
+            b"7 (a) S (b c) R 1 7 7 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 1 0 77123 9 9 9 9 9 4242 0";
+        assert_eq!(stat_field(stat, 22), Some(77123));
+        assert_eq!(stat_field(stat, 28), Some(4242));
+        assert_eq!(stat_field(stat, 99), None);
+        assert_eq!(stat_field(b"7", 22), None);
+    }
+
+    #[test]
+    fn a_process_that_is_not_there_is_gone() {
+        // larger than the largest pid_max (proc(5), /proc/sys/kernel/pid_max: 2^22)
+        let nobody = 1 << 23;
+        let error = comm(nobody).expect_err("no such process");
+        assert!(error.is_gone(), "{error}");
+        assert!(!is_alive(Identity {
+            pid: nobody,
+            start_ticks: 0
+        }));
+    }
+}
