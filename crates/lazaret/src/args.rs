@@ -186,12 +186,9 @@ pub enum ExerciseWhat {
     Fhir {
         /// The base URL, as http://127.0.0.1:8080/fhir.
         url: String,
-        /// Number of this run; another number uses other ids on the same server.
-        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
-        run: u64,
-        /// Clients at once in the concurrent part.
-        #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=256))]
-        clients: u32,
+        /// Number of this run; it must be new to the server's database.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        run: u32,
         /// Also write the coverage to this file as JSON.
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
@@ -245,7 +242,12 @@ pub struct Compile {
     #[arg(long = "static")]
     pub static_mode: bool,
     /// The gate's socket that the profile names.
-    #[arg(long, value_name = "SOCKET", default_value = "/run/lazaret/gate.sock", conflicts_with = "static_mode")]
+    #[arg(
+        long,
+        value_name = "SOCKET",
+        default_value = "/run/lazaret/gate.sock",
+        conflicts_with = "static_mode"
+    )]
     pub listener: PathBuf,
     /// The output [default: standard output].
     #[arg(short, long, value_name = "FILE")]
@@ -356,7 +358,11 @@ pub enum BundleVerb {
 #[derive(Debug, Args)]
 pub struct Control {
     /// The gate's control socket.
-    #[arg(long, value_name = "SOCKET", default_value = "/run/lazaret/control.sock")]
+    #[arg(
+        long,
+        value_name = "SOCKET",
+        default_value = "/run/lazaret/control.sock"
+    )]
     pub control: PathBuf,
 }
 
@@ -376,11 +382,39 @@ pub struct PhaseArgs {
 /// `lazaret bench`
 #[derive(Debug, Args)]
 pub struct Bench {
-    /// The plan: targets, rounds and load, as JSON (`docs/formats.md`).
-    pub plan: PathBuf,
-    /// The result as JSON.
+    /// A running container: under what it runs (unconfined, default, default_again, lazaret), its name, and the FHIR base
+    /// URL inside its network; may be given several times.
+    #[arg(long = "target", value_name = "PROTECTION,CONTAINER,URL", required = true, value_parser = bench_target)]
+    pub targets: Vec<BenchTarget>,
+    /// Rounds that count.
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
+    /// Rounds before them that only warm up.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    pub warm_up: u32,
+    /// Seconds under load, for each target in each round.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub seconds: u64,
+    /// Requests at a time.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub clients: u32,
+    /// Seed of the orders.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// The result as JSON: rounds, throughput, CPU time per request and latency, as in `report.json`.
     #[arg(short, long, value_name = "FILE")]
     pub out: PathBuf,
+}
+
+/// One target of `lazaret bench`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BenchTarget {
+    /// Under what it runs.
+    pub protection: crate::report::data::Protection,
+    /// Its name or id.
+    pub container: String,
+    /// The FHIR base URL inside its network.
+    pub url: String,
 }
 
 /// `lazaret report`
@@ -414,4 +448,21 @@ fn number(text: &str) -> Result<u64, String> {
         None => text.parse(),
     };
     parsed.map_err(|error| format!("`{text}` is no number of 64 bits: {error}"))
+}
+
+fn bench_target(text: &str) -> Result<BenchTarget, String> {
+    let mut words = text.splitn(3, ',');
+    let (Some(protection), Some(container), Some(url)) = (words.next(), words.next(), words.next())
+    else {
+        return Err("expected PROTECTION,CONTAINER,URL".to_string());
+    };
+    let protection = serde::Deserialize::deserialize(serde::de::value::StrDeserializer::<
+        serde::de::value::Error,
+    >::new(protection))
+    .map_err(|error| error.to_string())?;
+    Ok(BenchTarget {
+        protection,
+        container: container.to_string(),
+        url: url.to_string(),
+    })
 }

@@ -66,11 +66,17 @@ pub trait OrExit<T> {
 
 impl<T, E: Into<anyhow::Error>> OrExit<T> for Result<T, E> {
     fn or_exit(self, exit: Exit) -> Outcome<T> {
-        self.map_err(|error| Failure { exit, error: error.into() })
+        self.map_err(|error| Failure {
+            exit,
+            error: error.into(),
+        })
     }
 }
 
 /// A failure from a message.
 pub fn fail<T>(exit: Exit, message: impl std::fmt::Display) -> Outcome<T> {
-    Err(Failure { exit, error: anyhow::anyhow!("{message}") })
+    Err(Failure {
+        exit,
+        error: anyhow::anyhow!("{message}"),
+    })
 }

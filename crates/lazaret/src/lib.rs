@@ -1,0 +1,51 @@
+//! The command line of Lazaret: shells around the pure crates. `args` says what was typed, a module per verb says what it
+//! means.
+
+pub mod args;
+pub mod bench;
+pub mod cleanup;
+pub mod compile;
+pub mod control;
+pub mod doctor;
+pub mod engine;
+pub mod exercise;
+pub mod exit;
+pub mod learn;
+pub mod man;
+pub mod pages;
+pub mod progress;
+pub mod record;
+pub mod report;
+pub mod text;
+pub mod trust;
+
+use args::{Cli, Verb};
+use exit::Outcome;
+
+/// Does what was typed.
+///
+/// # Errors
+/// What went wrong, with the exit code.
+pub fn run(cli: &Cli) -> Outcome {
+    let format = cli.format;
+    match &cli.verb {
+        Verb::Doctor(args) => doctor::main(args, format),
+        Verb::Learn(args) => learn::learn(args, format),
+        Verb::Record(args) => learn::record_only(args),
+        Verb::Exercise(args) => exercise::main(&args.what, format),
+        Verb::Synth(args) => learn::synth_only(args, format),
+        Verb::Policy(verb) => compile::policy(verb, format),
+        Verb::Compile(args) => compile::main(args),
+        Verb::Decide(args) => compile::decide(args, format),
+        Verb::Key(verb) => trust::key(verb, format),
+        Verb::Sign(args) => trust::sign(args, format),
+        Verb::Verify(args) => trust::verify(args, format),
+        Verb::Bundle(verb) => trust::bundle(verb, format),
+        Verb::Status(args) => control::status(args, format),
+        Verb::Watch(args) => control::watch(args, format),
+        Verb::Phase(args) => control::phase(args),
+        Verb::Bench(args) => pages::bench(args),
+        Verb::Report(args) => pages::report(args),
+        Verb::Man(args) => man::main(args),
+    }
+}
