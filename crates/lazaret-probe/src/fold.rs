@@ -94,3 +94,92 @@ pub(crate) fn observations(entries: Entries, started_ns: u64) -> Vec<Observation
     observations.sort_by_key(|seen| (seen.abi, seen.nr, seen.phase));
     observations
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lazaret_core::filter::abi::Abi;
+    use lazaret_core::phase::Phase;
+
+    fn key(abi: Abi, nr: u32, phase: Phase, arg: u8) -> CallKey {
+        CallKey {
+            slot: 7,
+            abi,
+            nr,
+            phase,
+            arg,
+        }
+    }
+
+    fn value(count: u64, first_ns: u64, last_ns: u64) -> CallValue {
+        CallValue {
+            count,
+            first_ns,
+            last_ns,
+        }
+    }
+
+    #[test]
+    fn cpus_that_counted_nothing_have_no_times() {
+        assert_eq!(over_cpus([value(0, 0, 0), value(0, 0, 0)]), None);
+        assert_eq!(
+            over_cpus([value(0, 0, 0), value(2, 50, 60), value(3, 40, 45)]),
+            Some(value(5, 40, 60))
+        );
+    }
+
+    #[test]
+    fn arguments_join_the_calls_of_their_own_phase_and_convention() {
+        let native = key(Abi::X86_64, 41, Phase::Startup, 0);
+        let entries = Entries {
+            calls: vec![
+                (key(Abi::I386, 41, Phase::Startup, 0), value(1, 100, 100)),
+                (key(Abi::X86_64, 41, Phase::Exec, 0), value(1, 90, 100)),
+                (native, value(3, 110, 120)),
+                (key(Abi::X86_64, 3, Phase::Serving, 0), value(1, 130, 130)),
+            ],
+            values: vec![
+                (native, 2, 3),
+                (CallKey { arg: 1, ..native }, 1, 2),
+                (CallKey { arg: 1, ..native }, 5, 1),
+            ],
+            sets: vec![(native, false), (CallKey { arg: 1, ..native }, true)],
+        };
+        let observations = observations(entries, 100);
+        let rows: Vec<_> = observations
+            .iter()
+            .map(|seen| (seen.abi, seen.nr, seen.phase, seen.first_ns, seen.last_ns))
+            .collect();
+        assert_eq!(
+            rows,
+            [
+                (Abi::X86_64, 3, Phase::Serving, 30, 30),
+                (Abi::X86_64, 41, Phase::Startup, 10, 20),
+                // a time before the start is the start
+                (Abi::X86_64, 41, Phase::Exec, 0, 0),
+                (Abi::I386, 41, Phase::Startup, 0, 0),
+            ]
+        );
+        let args: Vec<_> = observations
+            .iter()
+            .map(|seen| seen.args.as_slice())
+            .collect();
+        let summary = |arg, values: &[(u64, u64)], complete| ArgSummary {
+            arg,
+            values: values.iter().copied().collect(),
+            complete,
+        };
+        assert_eq!(
+            args,
+            [
+                &[][..],
+                &[
+                    summary(0, &[(2, 3)], true),
+                    summary(1, &[(1, 2), (5, 1)], false)
+                ],
+                &[],
+                &[],
+            ]
+        );
+    }
+}

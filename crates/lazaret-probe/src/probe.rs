@@ -20,7 +20,7 @@ use crate::namespace::{PidNamespace, Seen};
 use crate::wire::{self, CallKey, CallValue, NamespaceValue};
 
 /// The compiled `src/bpf/recorder.bpf.c`.
-static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/recorder.bpf.o"));
+pub(crate) static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/recorder.bpf.o"));
 
 /// Where the kernel shows its type information (`Documentation/bpf/btf.rst`).
 const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";

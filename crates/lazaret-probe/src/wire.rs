@@ -178,3 +178,90 @@ pub(crate) fn u32_alone(bytes: &[u8]) -> Option<u32> {
 pub(crate) fn u64_alone(bytes: &[u8]) -> Option<u64> {
     Some(u64::from_ne_bytes(bytes.try_into().ok()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use libbpf_rs::btf::types::{MemberAttr, Struct};
+    use libbpf_rs::btf::{Btf, HasSize};
+
+    /// What the functions above take apart, against what clang laid out.
+    #[test]
+    fn layouts_are_those_of_the_program() {
+        let btf = Btf::from_raw("recorder", crate::probe::OBJECT)
+            .unwrap()
+            .unwrap();
+        let check = |name: &str, size: usize, expected: &[(&str, u32)]| {
+            let found = btf.type_by_name::<Struct<'_>>(name).unwrap();
+            let members: Vec<_> = found
+                .iter()
+                .map(|member| {
+                    let MemberAttr::Normal { offset } = member.attr else {
+                        panic!("{name} has a bit field")
+                    };
+                    (member.name.unwrap().to_str().unwrap(), offset / 8)
+                })
+                .collect();
+            assert_eq!((found.size(), &members[..]), (size, expected), "{name}");
+        };
+        check(
+            "config",
+            16,
+            &[
+                ("own_inum", 0),
+                ("own_is_initial", 4),
+                ("values_max", 8),
+                ("zero", 12),
+            ],
+        );
+        check("summary", 56, &[("args", 0), ("masks", 8)]);
+        check(
+            "call_key",
+            12,
+            &[
+                ("slot", 0),
+                ("nr", 4),
+                ("abi", 8),
+                ("phase", 9),
+                ("arg", 10),
+                ("zero", 11),
+            ],
+        );
+        check(
+            "call_value",
+            24,
+            &[("count", 0), ("first_ns", 8), ("last_ns", 16)],
+        );
+        check("value_key", 24, &[("call", 0), ("zero", 12), ("value", 16)]);
+        check("value_set", 8, &[("distinct", 0), ("overflow", 4)]);
+        check(
+            "namespace",
+            16,
+            &[("inum", 0), ("parent", 4), ("from_start", 8), ("zero", 12)],
+        );
+    }
+
+    #[test]
+    fn entries_of_another_form_are_refused() {
+        let key = [[1, 0, 0, 0], [2, 0, 0, 0], [1, 2, 3, 0]].concat();
+        assert_eq!(
+            CallKey::read(&key),
+            Some(CallKey {
+                slot: 1,
+                abi: Abi::I386,
+                nr: 2,
+                phase: Phase::Serving,
+                arg: 3
+            })
+        );
+        for (at, byte) in [(8, 3), (9, 5), (11, 1)] {
+            let mut other = key.clone();
+            other[at] = byte;
+            assert_eq!(CallKey::read(&other), None, "byte {at}");
+        }
+        assert_eq!(CallKey::read(&key[..11]), None);
+        assert_eq!(CallValue::read(&[0; 25]), None);
+        assert_eq!(value_key(&[0; 23]), None);
+        assert_eq!(NamespaceValue::read(&[0; 20]), None);
+    }
+}

@@ -458,7 +458,7 @@ int on_sys_enter(__u64 *ctx)
 
 	if (!config || is_hosts(task, config))
 		return 0;
-	tgid = bpf_get_current_pid_tgid() >> 32;
+	tgid = task->tgid;
 	process = bpf_map_lookup_elem(&processes, &tgid);
 	if (!process) {
 		if (adopt(task, tgid, config->own_inum))
@@ -565,7 +565,7 @@ int on_exec(__u64 *ctx)
 
 	if (!config || is_hosts(task, config))
 		return 0;
-	tgid = bpf_get_current_pid_tgid() >> 32;
+	tgid = task->tgid;
 	process = bpf_map_lookup_elem(&processes, &tgid);
 	if (!process)
 		return 0;
@@ -590,7 +590,7 @@ int on_exit(__u64 *ctx)
 {
 	struct config *config = bpf_map_lookup_elem(&settings, &ZERO);
 	struct task_struct *task = bpf_get_current_task_btf();
-	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
+	__u32 tgid = task->tgid;
 
 	if (config && !is_hosts(task, config) && task->signal->live.counter == 0)
 		bpf_map_delete_elem(&processes, &tgid);

@@ -164,7 +164,8 @@ fn the_prelude_ends_when_process_1_executes() {
             .unwrap()
             .attach()
             .unwrap();
-        // process 1 calls 7 times, a child of it 5 times, a failing execve changes nothing, 3 times more, then executes
+        // process 1 calls 7 times, a child of it 5 times before it executes, a failing execve, 3 times
+        // more, then executes
         let mut container = Container::outside("new 7 5 3|say;wait;call 111 11");
         container.adopt_grandchild();
         let namespace = container.end();
@@ -189,9 +190,11 @@ fn a_process_put_in_from_outside_is_exec_with_all_its_descendants() {
         probe
             .set_phase(&container.namespace, Phase::Serving)
             .unwrap();
-        // before it executes: itself 7, a child 5, itself 3; after: 11, two children 20 each, an orphan 600
+        // before it executes: itself 7, a child 5, itself 3; after: 11, two children 20 each, a child that loses a thread
+        // 30, an orphan 600, and 40 after a thread other than the leader has executed once more
         let mut joined = Container::outside(&format!(
-            "join {} 7 5 3|call 111 11;spawn 2 call 111 20;orphan 600;say",
+            "join {} 7 5 3|call 111 11;spawn 2 call 111 20;spawn 1 thread 30;orphan 600;exec|\
+             call 111 40;say",
             container.pid
         ));
         joined.hear();
@@ -204,7 +207,7 @@ fn a_process_put_in_from_outside_is_exec_with_all_its_descendants() {
             BTreeMap::from([
                 (Phase::Prelude, 15),
                 (Phase::Serving, 1000),
-                (Phase::Exec, 651),
+                (Phase::Exec, 721),
             ])
         );
     }
@@ -345,6 +348,24 @@ fn what_finds_no_room_is_counted_as_lost() {
             recorded.losses
         );
     }
+}
+
+#[test]
+fn dead_processes_make_room() {
+    let Some(_guard) = as_root() else { return };
+    let limits = Limits {
+        processes: 500,
+        ..Limits::default()
+    };
+    let probe = Probe::load(limits).unwrap().attach().unwrap();
+    let container = Container::start("say;wait;forks 2000");
+    let namespace = container.end();
+    let recorded = probe.finish(&namespace).unwrap();
+    assert_nothing_lost(&recorded);
+    assert_eq!(
+        count(&recorded, Abi::X86_64, GETPGRP),
+        BTreeMap::from([(Phase::Startup, 2000)])
+    );
 }
 
 #[test]

@@ -11,6 +11,9 @@
 //! | `each NR N` | a native call N times, with first arguments `0xff00 + 0 … N-1` |
 //! | `spawn N STEP` | N children that run the rest at once, and waits for them |
 //! | `orphan TIMES` | a grandchild that waits until process 1 is its parent and then calls getpgrp; waits for it |
+//! | `forks N` | N children one after the other that call getpgrp once |
+//! | `thread TIMES` | waits for a thread that does nothing, then calls getpgrp |
+//! | `exec` | executes this program with the next script, from a thread that is not the leader |
 //! | `new A B C` | in a process 1 of a new namespace: see [`enter`] |
 //! | `join PID A B C` | in a process in PID's namespace: see [`enter`] |
 
@@ -19,6 +22,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use crate::GETPGRP;
@@ -98,6 +102,23 @@ fn run(step: &str, next: Option<&str>) {
             }
         }
         ["orphan", times] => orphan(number(times)),
+        ["forks", n] => {
+            for _ in 0..number(n) {
+                wait_for(fork(|| call(GETPGRP, 1, [0; 6])));
+            }
+        }
+        ["thread", times] => {
+            std::thread::spawn(|| ()).join().unwrap();
+            call(GETPGRP, number(times), [0; 6]);
+        }
+        ["exec"] => {
+            assert_ne!(
+                std::process::id() as i32,
+                rustix::thread::gettid().as_raw_nonzero().get()
+            );
+            let error = command(Command::new("env"), next.unwrap()).exec();
+            panic!("{error}");
+        }
         ["new", before, child, after] => {
             // JUSTIFICATION: std has no wrapper for unshare(2).
             // SAFETY: no pointers; only later children of this thread are concerned.
@@ -116,8 +137,8 @@ fn run(step: &str, next: Option<&str>) {
     }
 }
 
-/// A child that calls getpgrp `before` times, forks one that calls it `child` times, fails to execute a program, calls
-/// `after` times and executes this program with the next script. Waits for it.
+/// A child that calls getpgrp `before` times, forks one that calls it `child` times and executes true(1), itself fails to
+/// execute a program, calls `after` times and executes this program with the next script. Waits for it.
 fn enter([before, child, after]: [u64; 3], next: &str) {
     let exe = CString::new(env::current_exe().unwrap().to_str().unwrap()).unwrap();
     let args = ARGS.map(|arg| CString::new(arg).unwrap());
@@ -134,7 +155,11 @@ fn enter([before, child, after]: [u64; 3], next: &str) {
     let envp = [script.as_ptr(), path.as_ptr(), std::ptr::null()];
     let inside = fork(|| {
         call(GETPGRP, before, [0; 6]);
-        wait_for(fork(|| call(GETPGRP, child, [0; 6])));
+        wait_for(fork(|| {
+            call(GETPGRP, child, [0; 6]);
+            // JUSTIFICATION and SAFETY: as below.
+            unsafe { libc::execve(c"/bin/true".as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+        }));
         for program in [missing.as_ptr(), exe.as_ptr()] {
             // JUSTIFICATION: std's exec() allocates, and this is a fork of a program with threads.
             // SAFETY: all three are or hold null-terminated strings that live in the frame below; the arrays end with null.
