@@ -134,7 +134,8 @@ mod tests {
     #[test]
     fn each_lack_has_its_sentence() {
         assert_eq!(good().missing(), None);
-        let cases: [(fn(&mut Facts), &str); 6] = [
+        type Break = fn(&mut Facts);
+        let cases: [(Break, &str); 6] = [
             (|f| f.root = false, "root"),
             (|f| f.arch = "aarch64".into(), "x86-64"),
             (|f| f.kernel = "5.10.0".into(), "5.11"),

@@ -8,6 +8,7 @@ pub mod demo;
 pub mod engine;
 pub mod host;
 pub mod image;
+pub mod loop_disk;
 pub mod packages;
 pub mod process;
 pub mod programs;

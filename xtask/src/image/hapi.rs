@@ -40,9 +40,6 @@ const NOT_NEEDED: &[&str] = &[
     "lib/libsplashscreen.so",
 ];
 
-/// The user that the server runs as.
-pub(super) const USER: &str = "10001:10001";
-
 /// Where the classes are looked for; the class archive is bound to it as a prefix.
 pub(super) const CLASS_PATH: &str = "/app/app.jar";
 
@@ -122,17 +119,27 @@ pub fn hapi(steps: &Steps, workspace: &Path, target: &Path) -> anyhow::Result<Im
     })?;
     let image = steps.step("HAPI FHIR: image", |_| {
         let layer = Layer::pack(&root, &folder)?;
-        let start = StartConfig {
-            user: USER.into(),
-            exposed_ports: BTreeMap::from([("8080/tcp".into(), json!({}))]),
-            env: vec!["PATH=/jre/bin".into(), "JDK_JAVA_OPTIONS=-Xmx768m".into()],
-            entrypoint: entrypoint(CLASS_PATH, MAIN),
-            working_dir: "/".into(),
-        };
-        Image::write(&folder, "lazaret/hapi:target", key, vec![layer], &start)
+        Image::write(
+            &folder,
+            "lazaret/hapi:target",
+            key,
+            vec![layer],
+            &start_config(),
+        )
     })?;
     fs::remove_dir_all(&root)?;
     Ok(image)
+}
+
+/// How the server is started; the heap's size can be changed with `--env JDK_JAVA_OPTIONS=-Xmx…`.
+pub(super) fn start_config() -> StartConfig {
+    StartConfig {
+        user: "10001:10001".into(),
+        exposed_ports: BTreeMap::from([("8080/tcp".into(), json!({}))]),
+        env: vec!["PATH=/jre/bin".into(), "JDK_JAVA_OPTIONS=-Xmx768m".into()],
+        entrypoint: entrypoint(CLASS_PATH, MAIN),
+        working_dir: "/".into(),
+    }
 }
 
 /// The command line of a server with this class path.

@@ -95,9 +95,10 @@ public class FhirServer {
       };
     }
     @Bean IBinaryStorageSvc binaryStorage() { return new MemoryBinaryStorageSvcImpl(); }
-    @Bean DataSource dataSource() {
+    /** Closed by us and not by H2's own hook, which would run beside ours and take it from under the last jobs. */
+    @Bean(destroyMethod = "dispose") JdbcConnectionPool dataSource() {
       JdbcConnectionPool p = JdbcConnectionPool.create(
-          env("FHIR_JDBC_URL", "jdbc:h2:file:/data/fhir"), "sa", "");
+          env("FHIR_JDBC_URL", "jdbc:h2:file:/data/fhir;DB_CLOSE_ON_EXIT=FALSE"), "sa", "");
       p.setMaxConnections(Integer.parseInt(env("FHIR_DB_POOL", "20")));
       return p;
     }
