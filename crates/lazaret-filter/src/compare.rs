@@ -7,7 +7,8 @@
 //!   `jeq`, `jgt`, `jge` and x32's bit, which is all that Lazaret and libseccomp emit, that leaves no number out (but −1,
 //!   which is no call).
 //! - **Architectures**: the known ones, the smallest and largest word, and the neighbourhood of every constant that a filter
-//!   compares the architecture with; exhaustive in the same sense.
+//!   compares the architecture with; exhaustive in the same sense. Under a foreign one where no filter looks at the number,
+//!   one number stands for all.
 //! - **Arguments**: for each number the product over those argument halves that the table's conditions or the filters' paths
 //!   for this number look at, each at the boundary values of every constant it is compared with, masks included. A number
 //!   for which neither side looks at any argument is decided once, which is exhaustive.
@@ -24,8 +25,12 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 
-/// The most instructions that one comparison executes, over all evaluations: a few seconds.
-pub const MAX_WORK: u64 = 1 << 28;
+/// The most instructions that one comparison executes, over all evaluations. A filter for a whole policy needs a few
+/// million.
+pub const MAX_WORK: u64 = 1 << 26;
+
+/// The most pairs of an architecture and a number that are visited. Ordinary filters need about ten thousand.
+pub const MAX_PAIRS: usize = 1 << 20;
 
 /// ENOSYS, the same on every architecture of [`Abi`] (`include/uapi/asm-generic/errno.h`). Programs take it as "this kernel
 /// does not have the call" and fall back, which no other errno makes them do.
@@ -65,9 +70,15 @@ pub enum CompareError {
     /// A call has no verdict.
     #[error("filter cannot be evaluated")]
     Eval(#[from] EvalError),
-    /// The filters or the conditions distinguish too many calls.
+    /// The filters or the conditions distinguish too many arguments.
     #[error("comparison needs more than {MAX_WORK} executed instructions")]
     TooMuchWork,
+    /// The filters distinguish too many architectures and numbers.
+    #[error("comparison needs {found} pairs of architecture and number, the limit is {MAX_PAIRS}")]
+    TooManyPairs {
+        /// Pairs that are to be visited.
+        found: usize,
+    },
 }
 
 /// Compares a chain of filters, oldest first, with a table.
@@ -165,9 +176,16 @@ struct Search<'a> {
 impl Search<'_> {
     fn run(&mut self) -> Result<(), CompareError> {
         let mut visited: BTreeSet<(u32, u32)> = BTreeSet::new();
+        // architectures under which the chain does not look at the number: one number stands for all
+        let mut settled: BTreeSet<u32> = BTreeSet::new();
         loop {
+            let open = self.architectures.difference(&settled);
+            let found = open.clone().count().saturating_mul(self.numbers.len());
+            if found > MAX_PAIRS {
+                return Err(CompareError::TooManyPairs { found });
+            }
             let mut waiting = Vec::new();
-            for &arch in &self.architectures {
+            for &arch in open {
                 let numbers = self.numbers.iter().map(|&nr| (arch, nr));
                 waiting.extend(numbers.filter(|pair| pair.1 != NO_CALL && !visited.contains(pair)));
             }
@@ -175,14 +193,20 @@ impl Search<'_> {
                 return Ok(());
             }
             for (arch, nr) in waiting {
-                self.visit(arch, nr)?;
+                if settled.contains(&arch) {
+                    continue;
+                }
+                let looks_at_number = self.visit(arch, nr)?;
                 visited.insert((arch, nr));
+                if !looks_at_number && arch != self.expected.abi.audit_arch() {
+                    settled.insert(arch);
+                }
             }
         }
     }
 
-    /// Compares every chosen argument of one number.
-    fn visit(&mut self, arch: u32, nr: u32) -> Result<(), CompareError> {
+    /// Compares every chosen argument of one number. Says whether a run looked at the number.
+    fn visit(&mut self, arch: u32, nr: u32) -> Result<bool, CompareError> {
         let mut points = Points::default();
         let native = arch == self.expected.abi.audit_arch();
         if let Some(entry) = self.expected.entries.get(&nr).filter(|_| native) {
@@ -197,7 +221,7 @@ impl Search<'_> {
                 // nothing new: this pass is the result
                 self.record(&pass.differences);
                 self.comparison.calls += pass.calls;
-                return Ok(());
+                return Ok(pass.looked_at_number);
             }
         }
     }
@@ -226,7 +250,7 @@ impl Search<'_> {
                 nr,
                 args: core::array::from_fn(|arg| half(2 * arg) | half(2 * arg + 1) << 32),
             };
-            let found = self.evaluate(&call, next)?;
+            let found = self.evaluate(&call, next, &mut pass.looked_at_number)?;
             pass.calls += 1;
             let expected = self.expected.decide(&call);
             if expected != found {
@@ -242,7 +266,12 @@ impl Search<'_> {
     }
 
     /// What the chain does, while numbers, architectures and `halves` learn what it looks at.
-    fn evaluate(&mut self, call: &Call, halves: &mut Points) -> Result<Verdict, CompareError> {
+    fn evaluate(
+        &mut self,
+        call: &Call,
+        halves: &mut Points,
+        looked_at_number: &mut bool,
+    ) -> Result<Verdict, CompareError> {
         let Search {
             architectures,
             numbers,
@@ -259,6 +288,7 @@ impl Search<'_> {
                     bits,
                 } => (word, Some((mask, k, bits))),
             };
+            *looked_at_number |= word == 0;
             let points = match word.checked_sub(FIRST_HALF) {
                 Some(half) => halves.get_mut(half),
                 None => {
@@ -314,6 +344,7 @@ struct Pass {
     /// The first call for each pair of expected and found verdict.
     differences: BTreeMap<(Verdict, Verdict), Call>,
     calls: u64,
+    looked_at_number: bool,
 }
 
 /// Whether two verdicts of one action differ in more than a datum that nobody acts on.

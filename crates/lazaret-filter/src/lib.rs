@@ -1,8 +1,61 @@
-//! System call tables, rule tables, a compiler to classic BPF, an interpreter and the comparison of what a kernel runs
-//! with what was meant.
+//! System call tables, rule tables, a compiler to classic BPF, an interpreter, and the comparison of what a kernel runs with
+//! what was meant: seccomp filters as values.
+//!
+//! ```text
+//!                     oci::profile ──► a runtime's libseccomp ─┐
+//!   rule::RuleTable ──┤                                        ├─► program::Program ─► interpret, disasm
+//!         │           compile::compile ────────────────────────┘          │
+//!         └────────────────────────► compare::compare ◄───────────────────┘
+//! ```
+//!
+//! [`rule::RuleTable::decide`] is the meaning; everything else is measured against it:
+//!
+//! - [`table`] and [`constants`]: numbers, names, register arguments and the names of their values.
+//! - [`mod@compile`]: `eval(compile(table)?, call) == table.decide(call)` for every call.
+//! - [`program`]: a filter that passes the kernel's own checks, whoever made it; also read from the kernel's bytes.
+//! - [`interpret`]: runs one filter, or the chain that a process has, as the kernel would.
+//! - [`mod@compare`]: where a chain is looser or stricter than a table, with a call that shows it.
+//! - `oci` (feature `serde`): a table as a `linux.seccomp` profile, refused where runc or libseccomp would bend it.
+//! - [`disasm`]: filters as text.
 //!
 //! Pure: no operating system, no `unsafe`, no policy language. What a *policy* is, phases and the ask band are in
 //! `lazaret-core`; loading a filter is `lazaret-kernel`.
+//!
+//! # Example
+//!
+//! ```
+//! use lazaret_filter::abi::Abi;
+//! use lazaret_filter::rule::{Branch, Call, Condition, Entry, RuleTable, Verdict};
+//! use lazaret_filter::{compare, compile, constants, interpret, table};
+//!
+//! let abi = Abi::X86_64;
+//! let socket = table::nr_of(abi, "socket").unwrap();
+//! let (domain, definition) = table::arg("socket", "domain").unwrap();
+//! let unix = constants::value("socket", "domain", "AF_UNIX").unwrap();
+//!
+//! // sockets of one domain only; everything else is allowed
+//! let local = Condition { arg: domain, mask: definition.width.mask(), values: [unix].into() };
+//! let mut rules = RuleTable {
+//!     abi,
+//!     entries: [(socket, Entry {
+//!         branches: vec![Branch { all: vec![local], verdict: Verdict::Allow }],
+//!         otherwise: Verdict::Errno(97), // EAFNOSUPPORT
+//!     })].into(),
+//!     otherwise: Verdict::Allow,
+//!     foreign: Verdict::KillProcess,
+//! };
+//! let filter = compile::compile(&rules)?;
+//!
+//! let mut call = Call::new(abi, socket);
+//! call.args[0] = 2; // AF_INET
+//! assert_eq!(interpret::eval(&filter, &call)?.verdict, Verdict::Errno(97));
+//!
+//! // a filter that allows what the rules deny is found out
+//! rules.otherwise = Verdict::Errno(1);
+//! let comparison = compare::compare(&rules, &[filter])?;
+//! assert_eq!(comparison.looser[0].found, Verdict::Allow);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -5,7 +5,6 @@ use lazaret_filter::abi::{Abi, X32_BIT};
 use lazaret_filter::rule::{Branch, Call, Condition, Entry, RuleTable, Verdict};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
-use std::collections::BTreeSet;
 
 pub(crate) fn verdict() -> impl Strategy<Value = Verdict> {
     prop_oneof![
@@ -22,22 +21,23 @@ pub(crate) fn verdict() -> impl Strategy<Value = Verdict> {
     ]
 }
 
-/// Both halves from few words, so that halves of different values often agree.
-pub(crate) fn word() -> impl Strategy<Value = u64> {
-    let half = select(vec![
-        0u64,
-        1,
-        2,
-        0x0f,
-        0x7e02_0000,
-        0x8000_0000,
-        0xffff_fffe,
-        0xffff_ffff,
-    ]);
-    (half.clone(), half).prop_map(|(high, low)| high << 32 | low)
+/// Few words, so that halves of different values often agree.
+const HALVES: [u64; 8] = [
+    0,
+    1,
+    2,
+    0x0f,
+    0x7e02_0000,
+    0x8000_0000,
+    0xffff_fffe,
+    0xffff_ffff,
+];
+
+fn word() -> impl Strategy<Value = u64> {
+    (select(&HALVES[..]), select(&HALVES[..])).prop_map(|(high, low)| high << 32 | low)
 }
 
-pub(crate) fn mask() -> impl Strategy<Value = u64> {
+fn mask() -> impl Strategy<Value = u64> {
     prop_oneof![
         Just(u64::MAX),
         Just(0xffff_ffff),
@@ -70,7 +70,7 @@ fn entry() -> impl Strategy<Value = Entry> {
     ]
 }
 
-pub(crate) fn number() -> impl Strategy<Value = u32> {
+fn number() -> impl Strategy<Value = u32> {
     prop_oneof![
         8 => 0u32..24,
         4 => 0u32..500,
@@ -98,59 +98,25 @@ pub(crate) fn table() -> impl Strategy<Value = RuleTable> {
     )
 }
 
-/// What a call is made of before the table is known.
-#[derive(Clone, Debug)]
-pub(crate) struct Recipe {
-    arch: Index,
-    number: Option<(Index, u32)>,
-    far: u32,
-    args: [(u64, Option<Index>, Option<u8>); 6],
-}
-
-pub(crate) fn recipe() -> impl Strategy<Value = Recipe> {
-    let arg = || {
-        (
-            word(),
-            any::<Option<Index>>(),
-            prop::option::weighted(0.3, 0u8..64),
-        )
-    };
-    (
-        any::<Index>(),
-        prop::option::weighted(0.8, (any::<Index>(), select(vec![0u32, 0, 0, 1, u32::MAX]))),
-        number(),
-        [arg(), arg(), arg(), arg(), arg(), arg()],
-    )
-        .prop_map(|(arch, number, far, args)| Recipe {
-            arch,
-            number,
-            far,
-            args,
-        })
-}
-
-impl Recipe {
-    /// A call near the table's own constants: its numbers and neighbours, its values, some with one bit changed.
-    pub(crate) fn cook(&self, table: &RuleTable) -> Call {
-        let native = table.abi.audit_arch();
-        let arch = *self.arch.get(&[
-            native,
-            native,
-            native,
-            native,
-            native,
-            0x4000_0003,
-            native ^ 1,
-        ]);
-        let keys: Vec<u32> = table.entries.keys().copied().collect();
-        let nr = match &self.number {
-            Some((index, offset)) if !keys.is_empty() => index.get(&keys).wrapping_add(*offset),
-            _ => self.far,
+/// Calls near the table's own constants: its numbers and neighbours, its values, some with one bit changed. Cheap and
+/// determined by the seed, so that a law can look at many for each table.
+pub(crate) fn calls(table: &RuleTable, seed: u64, count: usize) -> Vec<Call> {
+    let mut random = SplitMix(seed);
+    let keys: Vec<u32> = table.entries.keys().copied().collect();
+    let native = table.abi.audit_arch();
+    let one = |random: &mut SplitMix| {
+        let arch = match random.below(8) {
+            0 => native ^ 1,
+            1 => random.pick(&Abi::ALL).audit_arch(),
+            _ => native,
         };
-        let mut call = Call {
-            arch,
-            nr,
-            args: [0; 6],
+        let far = [0, 25, 499, X32_BIT, X32_BIT | 1, 0x8000_0000, u32::MAX];
+        let nr = if keys.is_empty() || random.below(6) == 0 {
+            random.pick(&far).wrapping_add(random.below(4))
+        } else {
+            random
+                .pick(&keys)
+                .wrapping_add(random.pick(&[0, 0, 0, 1, u32::MAX]))
         };
         let conditions: Vec<&Condition> = table
             .entries
@@ -158,22 +124,36 @@ impl Recipe {
             .into_iter()
             .flat_map(|entry| entry.branches.iter().flat_map(|branch| &branch.all))
             .collect();
-        for (at, (value, index, flip)) in self.args.iter().enumerate() {
-            let own: BTreeSet<u64> = conditions
-                .iter()
-                .filter(|condition| usize::from(condition.arg) == at)
-                .flat_map(|condition| {
-                    let mask = condition.mask;
-                    condition.values.iter().flat_map(move |v| [*v, v | !mask])
-                })
-                .collect();
-            let own: Vec<u64> = own.into_iter().collect();
-            let chosen = match index {
-                Some(index) if !own.is_empty() => *index.get(&own),
-                _ => *value,
-            };
-            call.args[at] = flip.map_or(chosen, |bit| chosen ^ 1 << bit);
+        let args = std::array::from_fn(|_| random.pick(&HALVES) << 32 | random.pick(&HALVES));
+        let mut call = Call { arch, nr, args };
+        for condition in conditions {
+            let values: Vec<u64> = condition.values.iter().copied().collect();
+            let outside = random.pick(&[0, u64::MAX, 1, 1 << 63]) & !condition.mask;
+            let value = random.pick(&values) | outside;
+            let bit = random.below(64);
+            let flip = random.pick(&[0, 0, 1 << bit]);
+            if random.below(4) != 0 {
+                call.args[usize::from(condition.arg)] = value ^ flip;
+            }
         }
         call
+    };
+    (0..count).map(|_| one(&mut random)).collect()
+}
+
+/// Sebastiano Vigna's `splitmix64`, public domain.
+struct SplitMix(u64);
+
+impl SplitMix {
+    fn below(&mut self, limit: u32) -> u32 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z >> 32) % u64::from(limit)) as u32
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len() as u32) as usize]
     }
 }
