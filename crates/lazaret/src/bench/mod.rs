@@ -7,7 +7,6 @@
 //! It does not start, stop or confine containers, and it judges nothing: the report does.
 
 pub mod cgroup;
-pub mod format;
 pub mod stats;
 pub mod summary;
 
@@ -15,7 +14,6 @@ use crate::report::data::{CpuPerRequest, Latency, Protection, Report, Round, Sam
 use cgroup::{CpuAccount, ReadError};
 use lazaret_fhir::base::Base;
 use lazaret_fhir::load::{self, LoadError, LoadPlan, LoadResult, Mix, Prepared};
-use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -53,7 +51,7 @@ pub struct BenchPlan {
 }
 
 /// What was measured.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct BenchResult {
     /// Requests per second.
     pub throughput: Throughput,

@@ -50,6 +50,19 @@ fn every_section_once_and_linked() {
     }
 }
 
+/// The box on top says each claim with its figure.
+#[test]
+fn every_verdict_is_in_the_summary() {
+    let report = sample();
+    let page = render(&report);
+    let summary = words(section_of(&page, "shown"));
+    for verdict in verdicts(&report) {
+        assert!(summary.contains(&verdict.claim), "{}", verdict.name);
+        assert!(summary.contains(&verdict.figure), "{}", verdict.name);
+    }
+    assert!(summary.contains("12 of 12 shown"));
+}
+
 /// Every tag that opens is closed, in order: browsers would forgive, and show something else.
 #[test]
 fn tags_are_balanced() {
