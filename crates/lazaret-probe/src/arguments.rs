@@ -1,6 +1,6 @@
 //! The calls whose arguments are summarised.
 //!
-//! One table for both sides: [`masks`] turns it into what the eBPF program is given. Numbers, positions and widths come
+//! One table for both sides: `masks` turns it into what the eBPF program is given. Numbers, positions and widths come
 //! from `lazaret-filter`'s tables. Pointers have no place here: nobody can judge them by value.
 
 use lazaret_core::filter::abi::Abi;

@@ -1,4 +1,7 @@
 //! What can go wrong, one enum per operation and one variant per step.
+//!
+//! Errors that end with a hint say their reason themselves and have no source, so that the hint comes last however the
+//! chain is printed.
 
 use std::io;
 
@@ -19,13 +22,13 @@ pub struct NamespaceError {
 pub enum LoadError {
     /// `CONFIG_DEBUG_INFO_BTF` is off.
     #[error(
-        "the kernel has no type information at `{path}`, which the recorder needs\nhint: run `lazaret doctor`"
+        "the kernel's type information, which the recorder needs, cannot be found at `{path}`: {reason}\nhint: run `lazaret doctor`"
     )]
     NoTypeInformation {
         /// Where it should be.
         path: &'static str,
         /// Why it could not be looked at.
-        source: io::Error,
+        reason: io::Error,
     },
     /// The recorder's own namespace, which it must not record.
     #[error("cannot tell the recorder's own pid namespace")]
@@ -67,17 +70,16 @@ pub enum LoadError {
     #[error(
         "the kernel does not let this process load eBPF programs: permission denied, CAP_SYS_ADMIN is needed\nhint: run `lazaret doctor`"
     )]
-    NotPermitted {
-        /// libbpf's reason.
-        source: libbpf_rs::Error,
-    },
+    NotPermitted,
     /// The kernel takes neither kind.
-    #[error("the kernel refuses the recorder's programs as {kind}\nhint: run `lazaret doctor`")]
+    #[error(
+        "the kernel refuses the recorder's programs as {kind}: {reason}\nhint: run `lazaret doctor`"
+    )]
     Refused {
         /// The kind that was tried last.
         kind: crate::AttachKind,
         /// libbpf's reason.
-        source: libbpf_rs::Error,
+        reason: libbpf_rs::Error,
     },
     /// What the programs are told before they run.
     #[error("cannot write map `{map}`")]
@@ -94,12 +96,12 @@ pub enum LoadError {
 #[non_exhaustive]
 pub enum AttachError {
     /// The kernel refuses one of the programs.
-    #[error("cannot attach probe `{tracepoint}`\nhint: run `lazaret doctor`")]
+    #[error("cannot attach probe `{tracepoint}`: {reason}\nhint: run `lazaret doctor`")]
     Attach {
         /// The tracepoint.
         tracepoint: &'static str,
         /// libbpf's reason.
-        source: libbpf_rs::Error,
+        reason: libbpf_rs::Error,
     },
     /// The embedded object is not the one this crate was written for.
     #[error("the recorder's eBPF object has no program `{program}`")]
@@ -119,15 +121,9 @@ pub enum PhaseError {
         /// What was asked for.
         phase: Phase,
     },
-    /// No process of it was seen.
-    #[error("pid namespace {inum} has made no call that the probe saw")]
-    NotSeen {
-        /// Its inode number.
-        inum: u32,
-    },
-    /// The map could not be read or written.
+    /// The namespace was not seen, or could not be looked up.
     #[error(transparent)]
-    Map(#[from] ReadError),
+    Read(#[from] ReadError),
     /// The map could not be written.
     #[error("cannot write map `phases`")]
     Write {
@@ -141,7 +137,7 @@ pub enum PhaseError {
 #[non_exhaustive]
 pub enum ReadError {
     /// No process of the namespace was seen.
-    #[error("pid namespace {inum} has made no call that the probe saw")]
+    #[error("the probe has seen no process of pid namespace {inum}")]
     NotSeen {
         /// Its inode number.
         inum: u32,

@@ -143,7 +143,7 @@ impl Probe<Loaded> {
     /// One variant per step, see [`LoadError`].
     pub fn load(limits: Limits) -> Result<Probe<Loaded>, LoadError> {
         match Self::load_as(AttachKind::TpBtf, limits) {
-            Err(LoadError::Refused { .. } | LoadError::NotPermitted { .. }) => {
+            Err(LoadError::Refused { .. } | LoadError::NotPermitted) => {
                 Self::load_as(AttachKind::RawTp, limits)
             }
             result => result,
@@ -155,9 +155,9 @@ impl Probe<Loaded> {
     /// # Errors
     /// As [`Probe::load`].
     pub fn load_as(kind: AttachKind, limits: Limits) -> Result<Probe<Loaded>, LoadError> {
-        fs::metadata(KERNEL_BTF).map_err(|source| LoadError::NoTypeInformation {
+        fs::metadata(KERNEL_BTF).map_err(|reason| LoadError::NoTypeInformation {
             path: KERNEL_BTF,
-            source,
+            reason,
         })?;
         let own = PidNamespace::own().map_err(|source| LoadError::OwnNamespace { source })?;
         // libbpf writes its own account of a refusal to standard error; the error says it.
@@ -185,7 +185,7 @@ impl Probe<Loaded> {
                 let program = program_mut(&self.object, name)
                     .ok_or(AttachError::Missing { program: name })?;
                 attach(&program, self.kind, tracepoint)
-                    .map_err(|source| AttachError::Attach { tracepoint, source })
+                    .map_err(|reason| AttachError::Attach { tracepoint, reason })
             })
             .collect::<Result<Vec<Link>, AttachError>>()?;
         Ok(Probe {
@@ -216,9 +216,7 @@ impl Probe<Attached> {
         if matches!(phase, Phase::Prelude | Phase::Exec) {
             return Err(PhaseError::NotSettable { phase });
         }
-        let slot = self.slot(namespace)?.ok_or(PhaseError::NotSeen {
-            inum: namespace.inum(),
-        })?;
+        let slot = self.slot(namespace)?;
         // The program's compare-and-swap from prelude to startup works on this same word, and only while it says prelude:
         // whichever comes last, the later phase stays.
         let value = u32::from(wire::phase_code(phase));
@@ -254,9 +252,7 @@ impl Probe<Attached> {
     /// # Errors
     /// As [`Probe::finish`].
     pub fn snapshot(&self, namespace: &PidNamespace) -> Result<Recorded, ReadError> {
-        let slot = self.slot(namespace)?.ok_or(ReadError::NotSeen {
-            inum: namespace.inum(),
-        })?;
+        let slot = self.slot(namespace)?;
         let entries = Entries {
             calls: self.calls(slot)?,
             values: self.values(slot)?,
@@ -294,8 +290,8 @@ impl Probe<Attached> {
     /// When the namespace was never seen, or a map cannot be read.
     pub fn finish(mut self, namespace: &PidNamespace) -> Result<Recorded, ReadError> {
         self.state.links.clear();
-        // Closing a link does not wait for a run that has begun. The programs run with preemption off
-        // (include/trace/bpf_probe.h), so a grace period ends after them: MEMBARRIER_CMD_GLOBAL is synchronize_rcu()
+        // Closing a link does not wait for a run that has begun. Runs are RCU read-side sections (__bpf_trace_run(),
+        // kernel/trace/bpf_trace.c), so a grace period outlasts them: MEMBARRIER_CMD_GLOBAL is synchronize_rcu()
         // (kernel/sched/membarrier.c).
         membarrier(MembarrierCommand::Global).map_err(|errno| ReadError::Settle {
             source: errno.into(),
@@ -337,8 +333,10 @@ impl Probe<Attached> {
             .collect()
     }
 
-    fn slot(&self, namespace: &PidNamespace) -> Result<Option<u32>, ReadError> {
-        self.lookup("slots", &namespace.inum().to_ne_bytes(), wire::u32_alone)
+    fn slot(&self, namespace: &PidNamespace) -> Result<u32, ReadError> {
+        let inum = namespace.inum();
+        self.lookup("slots", &inum.to_ne_bytes(), wire::u32_alone)?
+            .ok_or(ReadError::NotSeen { inum })
     }
 
     /// By slot.
@@ -445,9 +443,9 @@ fn load_object(kind: AttachKind, limits: Limits) -> Result<Object, LoadError> {
             program.set_prog_type(ProgramType::RawTracepoint);
         }
     }
-    let refused = |source: libbpf_rs::Error| match source.kind() {
-        ErrorKind::PermissionDenied => LoadError::NotPermitted { source },
-        _ => LoadError::Refused { kind, source },
+    let refused = |reason: libbpf_rs::Error| match reason.kind() {
+        ErrorKind::PermissionDenied => LoadError::NotPermitted,
+        _ => LoadError::Refused { kind, reason },
     };
     let object = open.load().map_err(refused)?;
     // Loading can work where attaching does not. `on_exec` only looks at entries that the other programs make, so

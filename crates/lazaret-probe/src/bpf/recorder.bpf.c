@@ -502,8 +502,8 @@ int on_sys_enter(__u64 *ctx)
 			return 0;
 		}
 	}
-	// This CPU's own copy, and the kernel lets a program run only once at a time per CPU (recursion_misses counts the
-	// runs it skips for that): no atomics.
+	// No atomics: this is the CPU's own copy, and a second run on the same CPU cannot come between. Preemption is off, or,
+	// from Linux 6.1 on, the kernel skips that run and counts it in recursion_misses (__bpf_trace_run()).
 	now = bpf_ktime_get_ns();
 	if (!value->count)
 		value->first_ns = now;

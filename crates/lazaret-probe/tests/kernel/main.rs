@@ -72,6 +72,14 @@ fn workload() {
 fn this_host_is_supported() {
     let Some(_guard) = as_root() else { return };
     probe_support().unwrap();
+    let limits = Limits {
+        values: 0,
+        ..Limits::default()
+    };
+    assert_eq!(
+        Probe::load(limits).unwrap_err().to_string(),
+        "limit `values` is 0, at least 1 is needed"
+    );
 }
 
 #[test]
