@@ -48,7 +48,7 @@ pub struct Plan {
     pub run: u32,
     /// Time for one request, from the connect to the last byte of its answer.
     pub request_timeout: Duration,
-    /// Time for a bulk export, from the request to the manifest.
+    /// Time that is waited for a bulk export when everything else but the clients is done.
     pub export_timeout: Duration,
     /// Time for everything.
     pub deadline: Duration,

@@ -57,7 +57,8 @@ pub fn wait(
 ) -> Result<Duration, ReadyError> {
     let base: Base = url.split('?').next().unwrap_or_default().parse()?;
     let started = Instant::now();
-    let mut last = "none was made".to_owned();
+    let mut last: Option<String> = None;
+    let said = |last: Option<String>| last.unwrap_or_else(|| "none was made".to_owned());
     loop {
         let waited = started.elapsed();
         let url = || url.to_owned();
@@ -66,7 +67,7 @@ pub fn wait(
                 url: url(),
                 status,
                 waited,
-                last,
+                last: said(last),
             });
         }
         let left = timeout.saturating_sub(waited);
@@ -75,14 +76,18 @@ pub fn wait(
                 url: url(),
                 status,
                 limit: timeout,
-                last,
+                last: said(last),
             });
         }
         let client = Client::new(base.clone(), left.min(ATTEMPT));
         match client.send(Call::get(url())) {
             Ok(answer) if answer.status == status => return Ok(started.elapsed()),
-            Ok(answer) => last = format!("status {}", answer.status),
-            Err(error) => last = error.to_string(),
+            Ok(answer) => last = Some(format!("status {}", answer.status)),
+            // The last attempt may have had no time; what came before it says more.
+            Err(error) if left < ATTEMPT => {
+                last.get_or_insert(error.to_string());
+            }
+            Err(error) => last = Some(error.to_string()),
         }
         std::thread::sleep(interval.min(timeout.saturating_sub(started.elapsed())));
     }

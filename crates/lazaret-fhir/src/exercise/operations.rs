@@ -104,7 +104,7 @@ impl Session<'_> {
         let Some(status) = &answer.content_location else {
             return Err(Problem::Failed("202 without Content-Location".to_owned()));
         };
-        self.export = Some((ask.rebase(status)?, Instant::now()));
+        self.export = Some(ask.rebase(status)?);
         Ok(())
     }
 
@@ -137,15 +137,20 @@ impl Session<'_> {
 
     fn poll(&self, ask: &mut Dialogue<'_>) -> Result<Value, Problem> {
         let limit = self.limits.plan.export_timeout;
-        let (url, started) = self
+        let url = self
             .export
             .as_ref()
             .ok_or(Problem::Missing("an accepted $export"))?;
-        while started.elapsed() < limit {
+        let started = Instant::now();
+        loop {
             let answer = ask.poll(Call::get(url.clone()), &[200, 202], 202)?;
             if answer.status == 200 {
                 return json(&answer);
             }
+            check(
+                started.elapsed() < limit,
+                &format!("the export was not ready within {limit:?}"),
+            )?;
             let named = answer.retry_after_s.map(Duration::from_secs);
             let next = Instant::now() + named.unwrap_or(POLL_DEFAULT).clamp(POLL_SLICE, POLL_MAX);
             while Instant::now() < next {
@@ -157,9 +162,6 @@ impl Session<'_> {
                 std::thread::sleep(POLL_SLICE);
             }
         }
-        Err(Problem::Failed(format!(
-            "the export was not ready within {limit:?}"
-        )))
     }
 }
 

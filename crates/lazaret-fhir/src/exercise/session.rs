@@ -7,7 +7,6 @@ use crate::capability::{Capability, TypeCapability};
 use crate::data::{Identity, Links};
 use crate::kind::Kind;
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 /// A resource that the run created.
 #[derive(Clone, Debug)]
@@ -25,8 +24,8 @@ pub(super) struct Session<'a> {
     known: BTreeMap<Kind, Known>,
     /// When the server stored the first resource, in its own clock and words (`meta.lastUpdated`).
     pub(super) stored: Option<String>,
-    /// The bulk export under way: where its status is, and since when.
-    pub(super) export: Option<(String, Instant)>,
+    /// Where the status of the bulk export under way is.
+    pub(super) export: Option<String>,
 }
 
 impl<'a> Session<'a> {
