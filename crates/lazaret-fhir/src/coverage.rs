@@ -324,3 +324,75 @@ mod wire {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn coverage(rows: &[(&str, &[u16])]) -> Coverage {
+        let subject = Subject {
+            base: "http://server".to_owned(),
+            software: "unnamed".to_owned(),
+            fhir_version: "4.0.1".to_owned(),
+            run: 1,
+            seed: 1,
+        };
+        let row = |(name, statuses): &(&str, &[u16])| Interaction {
+            name: (*name).to_owned(),
+            declared: true,
+            expects: Expects::Success,
+            outcome: Outcome::Succeeded,
+            statuses: statuses.to_vec(),
+            detail: String::new(),
+            elapsed_ms: 0,
+        };
+        Coverage::new(
+            subject,
+            0,
+            Figures::default(),
+            rows.iter().map(row).collect(),
+        )
+    }
+
+    #[test]
+    fn differences_are_seen_from_both_sides() {
+        let one = coverage(&[("a", &[200]), ("b", &[201, 200]), ("c", &[404])]);
+        let other = coverage(&[("c", &[404]), ("b", &[201, 500]), ("d", &[])]);
+        let shown = |here: &Coverage, there: &Coverage| -> Vec<String> {
+            here.status_differences(there)
+                .iter()
+                .map(Difference::to_string)
+                .collect()
+        };
+        assert_eq!(
+            shown(&one, &other),
+            [
+                "a: [200] here, no such row there",
+                "b: [201, 200] here, [201, 500] there",
+                "d: no such row here, [] there",
+            ]
+        );
+        assert_eq!(
+            shown(&other, &one),
+            [
+                "b: [201, 500] here, [201, 200] there",
+                "d: [] here, no such row there",
+                "a: no such row here, [200] there",
+            ]
+        );
+        assert_eq!(one.status_differences(&one), []);
+    }
+
+    #[test]
+    fn a_figure_counts_what_is_declared_only() {
+        let set = |names: &[&str]| {
+            names
+                .iter()
+                .map(|n| (*n).to_owned())
+                .collect::<BTreeSet<_>>()
+        };
+        let figure = Figure::new(&set(&["a", "b", "c"]), &set(&["a", "c", "x"]));
+        assert_eq!(figure.to_string(), "2/3");
+        assert_eq!(figure.unreached, set(&["b"]));
+    }
+}

@@ -538,6 +538,8 @@ fn a_load_counts_what_it_did() {
         "{l:?}"
     );
     assert!(result.elapsed_us >= 300_000);
+    // Kept alive: one connection each, and that of the preparation.
+    assert_eq!(fake.accepted(), 4);
 }
 
 #[test]

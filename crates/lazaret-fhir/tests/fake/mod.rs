@@ -38,6 +38,8 @@ struct State {
     /// `GET Patient/1`, in order of arrival.
     log: Vec<String>,
     connections: Vec<TcpStream>,
+    /// All there ever were.
+    accepted: usize,
     down: bool,
     store: Store,
 }
@@ -124,6 +126,10 @@ impl Fake {
         lock(&self.shared).log.clone()
     }
 
+    pub(crate) fn accepted(&self) -> usize {
+        lock(&self.shared).accepted
+    }
+
     /// Waits until `more` further requests have arrived.
     pub(crate) fn wait_for_more(&self, more: usize) {
         let state = lock(&self.shared);
@@ -162,7 +168,10 @@ fn serve(stream: TcpStream, shared: &(Mutex<State>, Condvar), scenario: &Scenari
     let Ok(clone) = stream.try_clone() else {
         return;
     };
-    lock(shared).connections.push(clone);
+    let mut state = lock(shared);
+    state.connections.push(clone);
+    state.accepted += 1;
+    drop(state);
     let Ok(mut out) = stream.try_clone() else {
         return;
     };
