@@ -68,7 +68,7 @@ pub enum Verb {
     Phase(PhaseArgs),
     /// Interleaved rounds of load against running containers.
     Bench(Bench),
-    /// Render a report as one self-contained HTML page.
+    /// Put a demonstration's results into one report, JSON and a self-contained page; 1 when a promise is not shown.
     Report(Report),
     /// Write the man pages and shell completions.
     #[command(hide = true)]
@@ -420,11 +420,9 @@ pub struct BenchTarget {
 /// `lazaret report`
 #[derive(Debug, Args)]
 pub struct Report {
-    /// `report.json`.
-    pub file: PathBuf,
-    /// The page.
-    #[arg(short, long, value_name = "FILE")]
-    pub out: PathBuf,
+    /// A demonstration's directory (`docs/formats.md`): recordings, policy, bundle, coverages, events, rounds and facts.
+    /// `report.json` and `report.html` are written into it.
+    pub dir: PathBuf,
 }
 
 /// `lazaret man`

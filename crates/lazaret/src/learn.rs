@@ -332,7 +332,11 @@ pub fn synth_only(args: &Synth, format: Format) -> Outcome {
     Ok(Exit::Yes)
 }
 
-fn load(path: &Path) -> Outcome<Recording> {
+/// Reads a recording.
+///
+/// # Errors
+/// Exit 2 for a file that is none.
+pub fn load(path: &Path) -> Outcome<Recording> {
     let shown = path.display();
     let file = std::fs::File::open(path)
         .with_context(|| format!("cannot open recording `{shown}`"))

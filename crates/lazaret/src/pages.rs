@@ -2,18 +2,26 @@
 
 use crate::args::{Bench, BenchTarget, Report};
 use crate::bench::cgroup::CpuAccount;
+use crate::bench::summary::summarise;
 use crate::bench::{BenchPlan, Target, run};
 use crate::cleanup::write_file;
 use crate::engine::Engine;
 use crate::exit::{Exit, OrExit, Outcome, fail};
 use crate::progress::Steps;
+use crate::report::assemble::{Facts, Parts, assemble};
 use crate::report::data;
 use crate::report::html::render;
+use crate::report::verdict::{self, verdicts};
+use crate::{learn, text};
 use anyhow::Context;
+use lazaret_bundle::key::file;
+use lazaret_bundle::{TrustedKeys, read, verify_for_any_image};
+use lazaret_core::digest::Digest;
+use lazaret_core::event::Event;
+use lazaret_core::profile::Profile;
 use lazaret_fhir::load::Mix;
 use lazaret_kernel::netns::NetworkNamespace;
-use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// `lazaret bench`
@@ -95,22 +103,98 @@ fn find(target: &BenchTarget) -> Outcome<(Target, u32)> {
 /// `lazaret report`
 ///
 /// # Errors
-/// Exit 2 for a file that is no report, 3 when the page cannot be written.
+/// Exit 2 for a file that is missing or of another form, 3 when the report cannot be written, 1 when it shows that a
+/// promise does not hold.
 pub fn report(args: &Report) -> Outcome {
-    let shown = args.file.display();
-    let file = std::fs::File::open(&args.file)
-        .with_context(|| format!("cannot open `{shown}`"))
+    let report = assemble(parts(&args.dir)?);
+    let json = report.to_json().or_exit(Exit::HostCannot)?;
+    write_file(&args.dir.join("report.json"), &json).or_exit(Exit::HostCannot)?;
+    write_file(&args.dir.join("report.html"), render(&report).as_bytes())
+        .or_exit(Exit::HostCannot)?;
+    let verdicts = verdicts(&report);
+    for verdict in &verdicts {
+        let outcome = match verdict.outcome {
+            verdict::Outcome::Shown => "shown",
+            verdict::Outcome::NotShown => "NOT SHOWN",
+            verdict::Outcome::NotMeasured => "NOT MEASURED",
+        };
+        println!("{outcome:<13} {} ({})", verdict.claim, verdict.figure);
+    }
+    let shown = verdicts
+        .iter()
+        .all(|verdict| verdict.outcome == verdict::Outcome::Shown);
+    Ok(if shown { Exit::Yes } else { Exit::No })
+}
+
+/// Reads what a demonstration left.
+fn parts(dir: &Path) -> Outcome<Parts> {
+    let facts: Facts = json(&dir.join("facts.json"))?;
+    let names = sorted(&dir.join("recordings"))?;
+    let recordings = names
+        .iter()
+        .map(|path| learn::load(path))
+        .collect::<Outcome<Vec<_>>>()?;
+    let learning =
+        (1..=recordings.len()).map(|run| json(&dir.join(format!("coverage-{run}.json"))));
+    let learning = learning.collect::<Outcome<Vec<_>>>()?;
+    let bundle = bounded(&dir.join("bundle.json"))?;
+    let key = file::read_public(&dir.join("key.pub")).or_exit(Exit::NotTrusted)?;
+    let verified =
+        verify_for_any_image(&bundle, &TrustedKeys::only(key)).or_exit(Exit::NotTrusted)?;
+    let rounds: Rounds = json(&dir.join("bench.json"))?;
+    Ok(Parts {
+        facts,
+        profile: Profile::of(recordings),
+        policy: text::read(&dir.join("policy.yaml"))?,
+        bundle: (Digest::of(&bundle), verified.key_id().to_string()),
+        learning,
+        default: json(&dir.join("coverage-default.json"))?,
+        enforced: json(&dir.join("coverage-lazaret.json"))?,
+        events: events(&dir.join("events.jsonl"))?,
+        bench: summarise(rounds.rounds),
+    })
+}
+
+/// What `lazaret report` needs of `bench.json`; the figures in it are for people and follow from the rounds.
+#[derive(serde::Deserialize)]
+struct Rounds {
+    rounds: Vec<data::Round>,
+}
+
+fn sorted(dir: &Path) -> Outcome<Vec<PathBuf>> {
+    let shown = dir.display();
+    let entries = std::fs::read_dir(dir)
+        .with_context(|| format!("cannot read directory `{shown}`"))
         .or_exit(Exit::Usage)?;
-    let mut bytes = Vec::new();
-    // one byte more than is read, so that the reader can say so
-    let bound = data::MAX_BYTES as u64 + 1;
-    file.take(bound)
-        .read_to_end(&mut bytes)
-        .with_context(|| format!("cannot read `{shown}`"))
+    let paths = entries
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<Vec<_>, _>>();
+    let mut paths = paths
+        .with_context(|| format!("cannot read directory `{shown}`"))
         .or_exit(Exit::Usage)?;
-    let report = data::Report::from_json(&bytes)
-        .with_context(|| format!("`{shown}`"))
-        .or_exit(Exit::Usage)?;
-    write_file(&args.out, render(&report).as_bytes()).or_exit(Exit::HostCannot)?;
-    Ok(Exit::Yes)
+    paths.sort();
+    Ok(paths)
+}
+
+fn bounded(path: &Path) -> Outcome<Vec<u8>> {
+    read::bounded(path, data::MAX_BYTES as u64).or_exit(Exit::Usage)
+}
+
+fn json<T: serde::de::DeserializeOwned>(path: &Path) -> Outcome<T> {
+    serde_json::from_slice(&bounded(path)?)
+        .with_context(|| format!("`{}`", path.display()))
+        .or_exit(Exit::Usage)
+}
+
+fn events(path: &Path) -> Outcome<Vec<Event>> {
+    let bytes = bounded(path)?;
+    let lines = bytes
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty());
+    let events = lines
+        .map(serde_json::from_slice)
+        .collect::<Result<Vec<Event>, _>>();
+    events
+        .with_context(|| format!("`{}`", path.display()))
+        .or_exit(Exit::Usage)
 }

@@ -320,11 +320,11 @@ rules:
             ),
             (
                 GOOD.replace("revision: 3", "revision: 0"),
-                "line 3 column 32: revision 0",
+                "line 3 column 31: revision 0",
             ),
             (
                 GOOD.replace("settle: 10s", "settle: soon"),
-                "line 8 column 76: `soon` is no duration",
+                "line 8 column 78: `soon` is no duration",
             ),
         ];
         for (text, wanted) in cases {

@@ -4,6 +4,7 @@
 //! figures came from; [`crate::bench`] measures. A figure that nobody measured is absent, and absent is written
 //! "not measured", never as zero.
 
+pub mod assemble;
 mod coverage;
 pub mod data;
 pub mod html;

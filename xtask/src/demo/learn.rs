@@ -1,0 +1,55 @@
+//! Stage 1: two recorded runs under the exerciser, merged into a policy.
+
+use std::process::Stdio;
+
+use anyhow::{Context, bail};
+
+use super::world::{HEALTH, World};
+
+/// Port of the servers that are learnt from.
+const PORT: u16 = 8080;
+
+/// Learns; leaves `recordings/`, `coverage-1.json`, `coverage-2.json`, `policy.yaml` and `profile.json`.
+pub(super) fn learn(world: &World) -> anyhow::Result<()> {
+    world
+        .steps
+        .step("learn: two runs, recorded and exercised", |_| {
+            let out = world.out.display().to_string();
+            let base = format!("http://127.0.0.1:{PORT}/fhir");
+            let mut args = vec![
+                "learn",
+                world.hapi.reference(),
+                "--out",
+                &out,
+                "--runs",
+                "2",
+                "--fhir-base",
+                &base,
+            ];
+            args.extend([
+                "--ready",
+                HEALTH,
+                "--name",
+                "fhir-hapi",
+                "--settle",
+                "2",
+                "--dwell",
+                "3",
+            ]);
+            let run_args: Vec<String> = World::server_args(PORT)
+                .iter()
+                .map(|arg| format!("--run-arg={arg}"))
+                .collect();
+            args.extend(run_args.iter().map(String::as_str));
+            let status = world
+                .lazaret(&args)?
+                .stdout(Stdio::inherit())
+                .stderr(Stdio::inherit())
+                .status();
+            let status = status.context("cannot run lazaret")?;
+            if !status.success() {
+                bail!("`lazaret learn` ended with {status}");
+            }
+            Ok(())
+        })
+}

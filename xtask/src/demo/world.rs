@@ -1,0 +1,134 @@
+//! What every stage needs: programs, images, the private engine, and where the node's files are.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Context;
+
+use crate::command::command;
+use crate::engine::{Docker, Runtime};
+use crate::image::Image;
+use crate::programs::Programs;
+use crate::setup::Setup;
+use crate::steps::Steps;
+
+/// How the FHIR server is run, hardened as its image bears it.
+const HARDENED: [&str; 9] = [
+    "--network=host",
+    "--read-only",
+    "--tmpfs=/tmp:mode=1777",
+    "--tmpfs=/data:mode=1777",
+    "--cap-drop=ALL",
+    "--security-opt=no-new-privileges",
+    "--memory=1500m",
+    "--pids-limit=512",
+    "--stop-timeout=60",
+];
+
+/// Answers 200 when the server serves; cheap, unlike `/fhir/metadata` with its 1.5 MB.
+pub(super) const HEALTH: &str = "/health";
+
+/// The runtime that `docker run --runtime` names.
+pub(super) const RUNTIME: &str = "lazaret";
+
+/// The stage for the whole demonstration. Dropping it ends the engine.
+pub(super) struct World {
+    pub(super) steps: Steps,
+    pub(super) out: PathBuf,
+    pub(super) programs: Programs,
+    pub(super) hapi: Image,
+    pub(super) rogue: Image,
+    pub(super) docker: Docker,
+    /// Sockets, state and store of the node; a short path, for the sockets.
+    pub(super) node: tempfile::TempDir,
+}
+
+impl World {
+    /// Builds what is missing and starts the engine.
+    pub(super) fn open(setup: &Setup, out: &Path) -> anyhow::Result<World> {
+        let programs = setup.programs()?;
+        let hapi = setup.hapi()?;
+        let rogue = setup.rogue(&hapi)?;
+        let node = tempfile::Builder::new()
+            .prefix("lazaret-demo-")
+            .tempdir_in("/run")
+            .context("cannot make a folder in /run")?;
+        fs::set_permissions(node.path(), fs::Permissions::from_mode(0o700))?;
+        let config = node.path().join("runtime.toml");
+        let path = programs.path("lazaret-runtime")?.to_owned();
+        let args = vec!["--lazaret-config".to_owned(), config.display().to_string()];
+        let docker = setup.docker(&BTreeMap::from([(
+            RUNTIME.to_owned(),
+            Runtime { path, args },
+        )]))?;
+        let world = World {
+            steps: setup.steps.clone(),
+            out: out.to_owned(),
+            programs,
+            hapi,
+            rogue,
+            docker,
+            node,
+        };
+        world.write_runtime_config(&config)?;
+        for image in [&world.hapi, &world.rogue] {
+            world.docker.load(&world.steps, image)?;
+        }
+        Ok(world)
+    }
+
+    fn write_runtime_config(&self, config: &Path) -> anyhow::Result<()> {
+        // paths of this machine hold no quote or backslash; TOML literal strings take everything else
+        let text = format!(
+            "runtime = '/usr/sbin/runc'\nstore = '{}'\nlistener_socket = '{}'\ncontrol_socket = '{}'\n\
+             docker_data_root = '{}'\n",
+            self.store().display(),
+            self.listener().display(),
+            self.control().display(),
+            self.docker.data_root().display(),
+        );
+        fs::write(config, text).with_context(|| format!("cannot write {}", config.display()))
+    }
+
+    pub(super) fn store(&self) -> PathBuf {
+        self.node.path().join("store")
+    }
+
+    pub(super) fn listener(&self) -> PathBuf {
+        self.node.path().join("gate.sock")
+    }
+
+    pub(super) fn control(&self) -> PathBuf {
+        self.node.path().join("control.sock")
+    }
+
+    pub(super) fn events(&self) -> PathBuf {
+        self.out.join("events.jsonl")
+    }
+
+    /// `lazaret` with these arguments, talking to the private engine.
+    pub(super) fn lazaret(&self, args: &[&str]) -> anyhow::Result<Command> {
+        let docker = self.docker.docker([""; 0]);
+        let mut lazaret = command(self.programs.path("lazaret")?, args);
+        for (name, value) in docker.get_envs() {
+            match value {
+                Some(value) => lazaret.env(name, value),
+                None => lazaret.env_remove(name),
+            };
+        }
+        Ok(lazaret)
+    }
+
+    /// Arguments of `docker run` for a hardened FHIR server on this port.
+    pub(super) fn server_args(port: u16) -> Vec<String> {
+        let mut args: Vec<String> = HARDENED.iter().map(ToString::to_string).collect();
+        args.push(format!("--env=FHIR_PORT={port}"));
+        args.push("--env=FHIR_BIND=127.0.0.1".to_owned());
+        args.push("--env=FHIR_JDBC_URL=jdbc:h2:file:/data/fhir".to_owned());
+        args.push("--env=FHIR_DDL=update".to_owned());
+        args
+    }
+}
