@@ -1,0 +1,571 @@
+//! One listener from handover to hang-up: the prelude with the check at its end, then the answers.
+//!
+//! One task per listener. It never blocks: files, ptrace and signatures are for other threads; a denial reads two
+//! files of `/proc`, which is memory.
+
+use crate::call;
+use crate::container::{Calls, Container, Decided, Outcome, Papers, Report, asked, mode_name};
+use crate::daemon::{Daemon, ended, watched};
+use crate::gate::{self, Claim, Refusal};
+use lazaret_core::event::What;
+use lazaret_core::filter::rule::Call;
+use lazaret_core::life::{Effect, Input, Kind, Life, Readiness};
+use lazaret_core::phase::Phase;
+use lazaret_kernel::handover::{Handover, Status};
+use lazaret_kernel::notify::{Answer, Answered, Listener, Notification, NotifyError, Polled};
+use lazaret_kernel::pidfd;
+use lazaret_kernel::process::{self, Execution};
+use std::collections::BTreeSet;
+use std::future::pending;
+use std::sync::Arc;
+use tokio::task::{JoinError, JoinHandle};
+
+/// `EACCES` (`include/uapi/asm-generic/errno-base.h`): what a refused `execve` returns.
+const EACCES: u16 = 13;
+
+/// Notifications answered before other tasks get their turn.
+const BATCH: usize = 64;
+
+/// Supervises a listener until every process behind it is gone.
+///
+/// # Guarantees
+/// Until the papers are found in order no `execve` goes on. When this function gives up on an error, the listener is
+/// closed and what the container asks fails with `ENOSYS`.
+pub(crate) async fn supervise(daemon: Arc<Daemon>, handover: Handover) {
+    let Handover {
+        listener,
+        pid,
+        metadata,
+        state,
+    } = handover;
+    let kind = match state.status {
+        Status::Creating => Kind::Container,
+        Status::Created | Status::Running | Status::Paused | Status::Stopped => Kind::Exec,
+    };
+    let exec = kind == Kind::Exec;
+    daemon
+        .events
+        .tell(&state.id, What::ListenerReceived { pid, exec });
+
+    let id = state.id.clone();
+    let (claim, subject) = match process::pid_namespace(pid) {
+        Ok(namespace) => {
+            let claim = Claim {
+                id: state.id,
+                bundle: state.bundle.into(),
+                metadata,
+                namespace,
+            };
+            let subject = match kind {
+                Kind::Container => start(&daemon, &claim, pid),
+                Kind::Exec => join(&daemon, &claim),
+            };
+            (claim, subject)
+        }
+        Err(error) => {
+            // It ended before we looked (or is not in our /proc): dropping the listener fails what it asks.
+            tracing::error!("container {id}: {:#}", anyhow::Error::from(error));
+            daemon.events.tell(&id, What::Ended { exec });
+            return;
+        }
+    };
+    let runtime = process::execution(pid);
+    let (container, refusal) = match (subject, &runtime) {
+        (Ok(container), Ok(_)) => (Some(container), None),
+        (Ok(container), Err(error)) => {
+            let refusal = Refusal::new("process", &error.to_string());
+            (Some(container), Some(refusal))
+        }
+        (Err(refusal), _) => (None, Some(refusal)),
+    };
+    let prelude = Prelude {
+        runtime: runtime.ok(),
+        passed: BTreeSet::new(),
+        checking: None,
+        held: Vec::new(),
+        refusal,
+        refused: false,
+    };
+    let mut session = Session {
+        daemon,
+        life: Life::new(kind),
+        container,
+        claim,
+        pid,
+        calls: Calls::new(),
+        stage: Stage::Prelude(prelude),
+    };
+    if let Err(error) = session.run(listener).await {
+        let error = anyhow::Error::from(error);
+        tracing::error!("container {id}: supervision ends: {error:#}");
+    }
+    session.finish();
+}
+
+/// A container that starts.
+fn start(daemon: &Daemon, claim: &Claim, pid: u32) -> Result<Arc<Container>, Refusal> {
+    let first =
+        process::identity(pid).map_err(|error| Refusal::new("process", &error.to_string()))?;
+    let container = Arc::new(Container::new(claim.id.clone(), first, claim.namespace));
+    daemon
+        .register(&container)
+        .map_err(|error| Refusal::new("container-id", &error.to_string()))?;
+    Ok(container)
+}
+
+/// A process that is put into a container which was admitted here.
+fn join(daemon: &Daemon, claim: &Claim) -> Result<Arc<Container>, Refusal> {
+    let refused = |reason: String| Err(Refusal::new("exec", &reason));
+    let Some(container) = daemon.live(&claim.id) else {
+        return refused(format!("this gate did not admit container {}", claim.id));
+    };
+    if container.papers().is_none() {
+        return refused(format!("container {} is not admitted yet", claim.id));
+    }
+    if container.namespace != claim.namespace {
+        return refused(format!(
+            "the process is not in the pid namespace of container {}",
+            claim.id
+        ));
+    }
+    Ok(container)
+}
+
+/// How far a listener is.
+enum Stage {
+    Prelude(Prelude),
+    /// The container's own program runs.
+    Open,
+}
+
+/// Before the container's own program runs.
+///
+/// It is over when the first process *executes* another program, not when its `execve` is answered: a signal can
+/// withdraw even an answered notification, and then the call comes again (`seccomp_unotify(2)`, "ENOENT").
+struct Prelude {
+    /// What the runtime's process executes. Unreadable: then there is a refusal.
+    runtime: Option<Execution>,
+    /// Threads whose `execve` may go on.
+    passed: BTreeSet<u32>,
+    /// The check that runs now.
+    checking: Option<Checking>,
+    /// `execve`s that wait for it; some may be withdrawn already.
+    held: Vec<Held>,
+    /// Known before the check: refuse.
+    refusal: Option<Refusal>,
+    /// Decided: every `execve` fails.
+    refused: bool,
+}
+
+struct Checking {
+    tid: u32,
+    task: JoinHandle<Result<Checked, Refusal>>,
+}
+
+/// What a check found in order.
+enum Checked {
+    /// The container's papers, at its first `execve`.
+    Papers(Arc<Papers>),
+    /// Another thread's filters, or those of an `exec`.
+    Filters,
+}
+
+struct Held {
+    id: u64,
+    tid: u32,
+}
+
+struct Session {
+    daemon: Arc<Daemon>,
+    /// Of an `exec`; a container's own is in [`Container`].
+    life: Life,
+    /// None when it was refused before it got one.
+    container: Option<Arc<Container>>,
+    claim: Claim,
+    /// The process that was handed over.
+    pid: u32,
+    /// Calls of an `exec`.
+    calls: Calls,
+    stage: Stage,
+}
+
+/// How a look at the listener ended.
+enum Drained {
+    Empty,
+    Busy,
+    Over,
+}
+
+impl Session {
+    async fn run(&mut self, listener: Listener) -> Result<(), NotifyError> {
+        let listener = watched(listener).map_err(NotifyError::Poll)?;
+        let mut first_ended = std::pin::pin!(self.first_ended());
+        let mut first_runs = true;
+        loop {
+            let checked = async {
+                match &mut self.stage {
+                    Stage::Prelude(Prelude {
+                        checking: Some(checking),
+                        ..
+                    }) => (&mut checking.task).await,
+                    _ => pending().await,
+                }
+            };
+            tokio::select! {
+                outcome = checked => self.checked(listener.get_ref(), outcome)?,
+                ready = listener.readable() => {
+                    let mut ready = ready.map_err(NotifyError::Poll)?;
+                    match self.drain(listener.get_ref())? {
+                        Drained::Empty => ready.clear_ready(),
+                        Drained::Busy => tokio::task::yield_now().await,
+                        Drained::Over => return Ok(()),
+                    }
+                }
+                () = &mut first_ended, if first_runs => {
+                    first_runs = false;
+                    if let Some(container) = &self.container {
+                        self.daemon.happened(container, Input::ProcessGone);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for the end of a container's first process; for ever for an `exec`.
+    fn first_ended(&self) -> impl Future<Output = ()> + use<> {
+        let first = match self.life.kind() {
+            Kind::Container => pidfd::open(self.pid).ok(),
+            Kind::Exec => None,
+        };
+        async {
+            match first {
+                Some(first) => ended(first).await,
+                // gone already: the hang-up tells
+                None => pending().await,
+            }
+        }
+    }
+
+    fn drain(&mut self, listener: &Listener) -> Result<Drained, NotifyError> {
+        for _ in 0..BATCH {
+            match listener.poll(0)? {
+                Polled::Waiting => {
+                    if let Some(notification) = listener.recv()? {
+                        self.on_call(listener, &notification)?;
+                    }
+                }
+                Polled::HungUp => return Ok(Drained::Over),
+                Polled::Nothing => return Ok(Drained::Empty),
+            }
+        }
+        Ok(Drained::Busy)
+    }
+
+    fn on_call(&mut self, listener: &Listener, asked: &Notification) -> Result<(), NotifyError> {
+        match &mut self.stage {
+            Stage::Prelude(prelude) => {
+                if prelude.is_over(self.pid) {
+                    self.stage = Stage::Open;
+                    self.answer(listener, asked)
+                } else if prelude.is_runtime(asked.tid) {
+                    self.on_runtime_call(listener, asked)
+                } else {
+                    self.answer(listener, asked)
+                }
+            }
+            Stage::Open => self.answer(listener, asked),
+        }
+    }
+
+    /// A call of the runtime's own: goes on, unless it would execute something.
+    fn on_runtime_call(
+        &mut self,
+        listener: &Listener,
+        asked: &Notification,
+    ) -> Result<(), NotifyError> {
+        let Stage::Prelude(prelude) = &mut self.stage else {
+            return self.answer(listener, asked);
+        };
+        let execve = call::is_execve(&asked.call);
+        if execve && prelude.refused {
+            return listener.respond(asked.id, Answer::Errno(EACCES)).map(drop);
+        }
+        if execve && !prelude.passed.contains(&asked.tid) {
+            prelude.held.retain(|held| listener.is_valid(held.id));
+            prelude.held.push(Held {
+                id: asked.id,
+                tid: asked.tid,
+            });
+            self.check_next();
+            return Ok(());
+        }
+        if listener.respond(asked.id, Answer::Continue)? == Answered::Delivered {
+            let decided = Decided {
+                phase: Phase::Prelude,
+                outcome: Outcome::Allowed,
+            };
+            self.record(decided, &asked.call);
+        }
+        Ok(())
+    }
+
+    /// Starts the check for an `execve` that waits, if none runs.
+    fn check_next(&mut self) {
+        let Stage::Prelude(prelude) = &mut self.stage else {
+            return;
+        };
+        let (None, Some(held)) = (&prelude.checking, prelude.held.first()) else {
+            return;
+        };
+        let tid = held.tid;
+        let papers = self
+            .container
+            .as_ref()
+            .and_then(|container| container.papers());
+        let refusal = prelude.refusal.clone();
+        let config = Arc::clone(&self.daemon.config);
+        let claim = self.claim.clone();
+        let (pid, exec) = (self.pid, self.life.kind() == Kind::Exec);
+        let task = tokio::task::spawn_blocking(move || {
+            let checked = match (refusal, papers) {
+                (Some(refusal), _) => Err(refusal),
+                (None, None) => gate::admit(&config, &claim, tid)
+                    .map(|papers| Checked::Papers(Arc::new(papers))),
+                (None, Some(papers)) => {
+                    gate::admit_again(&papers, &claim, tid).map(|()| Checked::Filters)
+                }
+            };
+            if let Err(refusal) = &checked {
+                say(pid, exec, refusal);
+            }
+            checked
+        });
+        prelude.checking = Some(Checking { tid, task });
+    }
+
+    /// The check is over: remember, tell, and answer whoever waits for it.
+    fn checked(
+        &mut self,
+        listener: &Listener,
+        outcome: Result<Result<Checked, Refusal>, JoinError>,
+    ) -> Result<(), NotifyError> {
+        let Stage::Prelude(prelude) = &mut self.stage else {
+            return Ok(());
+        };
+        let Some(Checking { tid, .. }) = prelude.checking.take() else {
+            return Ok(());
+        };
+        let checked = outcome.unwrap_or_else(|error| {
+            tracing::error!("container {}: check failed: {error}", self.claim.id);
+            Err(Refusal::new("internal", "the check itself failed"))
+        });
+        match checked {
+            Ok(checked) => {
+                let first = prelude.passed.is_empty();
+                prelude.passed.insert(tid);
+                self.admitted(checked, first);
+            }
+            Err(refusal) => {
+                prelude.refused = true;
+                self.refused(refusal);
+            }
+        }
+        let Stage::Prelude(prelude) = &mut self.stage else {
+            return Ok(());
+        };
+        let mut left = Vec::new();
+        for held in std::mem::take(&mut prelude.held) {
+            if prelude.refused {
+                listener.respond(held.id, Answer::Errno(EACCES))?;
+            } else if prelude.passed.contains(&held.tid) {
+                listener.respond(held.id, Answer::Continue)?;
+            } else {
+                left.push(held);
+            }
+        }
+        prelude.held = left;
+        self.check_next();
+        Ok(())
+    }
+
+    fn admitted(&mut self, checked: Checked, first: bool) {
+        let Some(container) = self.container.clone() else {
+            return;
+        };
+        if let Checked::Papers(papers) = checked {
+            container.set_papers(Arc::clone(&papers));
+            let what = What::Admitted {
+                image: papers.image.to_string(),
+                policy: papers.digest.to_string(),
+                key: papers.policy.key_id().to_string(),
+                mode: mode_name(papers.policy.mode()).to_owned(),
+                stricter: papers.stricter.clone(),
+            };
+            self.daemon.events.tell(&container.id, what);
+            let readiness = match papers.policy.serving_when() {
+                Some(serving) => Readiness::Asked {
+                    settle_ms: serving.settle_ms,
+                },
+                None => Readiness::ByHand,
+            };
+            self.daemon.happened(&container, Input::Admitted(readiness));
+            self.daemon.save();
+        } else if first && self.life.kind() == Kind::Exec {
+            container.exec_began();
+            self.exec_step(Input::Admitted(Readiness::ByHand));
+        }
+    }
+
+    fn refused(&mut self, refusal: Refusal) {
+        let what = What::Refused {
+            check: refusal.check.to_owned(),
+            reason: refusal.reason,
+        };
+        self.daemon.events.tell(&self.claim.id, what);
+        match (self.life.kind(), &self.container) {
+            (Kind::Container, Some(container)) => self.daemon.happened(container, Input::Refused),
+            (Kind::Container, None) => {}
+            (Kind::Exec, _) => self.exec_step(Input::Refused),
+        }
+    }
+
+    /// Moves the phase machine of an `exec`.
+    fn exec_step(&mut self, input: Input) {
+        // only what is asked by hand fails, and nobody can ask for an exec
+        for effect in self
+            .life
+            .step(input, self.daemon.now_ms())
+            .unwrap_or_default()
+        {
+            if let Effect::Changed { from, to, cause } = effect {
+                let cause = cause.name().to_owned();
+                let what = What::PhaseChanged { from, to, cause };
+                self.daemon.events.tell(&self.claim.id, what);
+            }
+        }
+    }
+
+    /// Answers a call of the container by its policy.
+    fn answer(&mut self, listener: &Listener, asked: &Notification) -> Result<(), NotifyError> {
+        let Some(container) = self.container.clone() else {
+            return listener.respond(asked.id, Answer::Errno(EACCES)).map(drop);
+        };
+        let decided = match self.life.kind() {
+            Kind::Container => container.decide(&asked.call),
+            Kind::Exec => container.decide_exec(&asked.call),
+        };
+        let caller = match decided.outcome {
+            Outcome::Allowed => None,
+            // while the caller waits: afterwards it may be gone
+            Outcome::Denied { .. } | Outcome::Observed => Some(Caller::of(asked.tid)),
+        };
+        if listener.respond(asked.id, decided.outcome.answer())? == Answered::Withdrawn {
+            return Ok(());
+        }
+        let report = self.record(decided, &asked.call);
+        if let (Some(caller), Report::Tell { withheld }) = (caller, report) {
+            if withheld > 0 {
+                self.daemon.events.withheld(&container.id, withheld);
+            }
+            let what = denied(&asked.call, caller, decided);
+            self.daemon.events.tell(&container.id, what);
+        }
+        Ok(())
+    }
+
+    /// Counts an answered call.
+    fn record(&mut self, decided: Decided, call: &Call) -> Report {
+        let now_ms = self.daemon.now_ms();
+        match (&self.container, self.life.kind()) {
+            (Some(container), Kind::Container) => container.record(decided, call, now_ms),
+            // what the runtime does for an exec is not the container's prelude
+            (Some(_), Kind::Exec) if decided.phase == Phase::Prelude => Report::Withhold,
+            (Some(container), Kind::Exec) => {
+                container.record_exec(decided, call, &mut self.calls, now_ms)
+            }
+            (None, _) => Report::Withhold,
+        }
+    }
+
+    fn finish(self) {
+        let events = &self.daemon.events;
+        let id = &self.claim.id;
+        let exec = self.life.kind() == Kind::Exec;
+        match (&self.container, exec) {
+            (Some(container), false) => {
+                let (calls, withheld) = container.finish();
+                for (phase, calls) in calls {
+                    events.tell(id, asked(phase, calls));
+                }
+                if withheld > 0 {
+                    events.withheld(id, withheld);
+                }
+                self.daemon.remove(container);
+            }
+            (Some(container), true) => {
+                if self.life.phase() == Phase::Exec {
+                    container.exec_ended();
+                    events.tell(id, asked(Phase::Exec, self.calls));
+                }
+            }
+            (None, _) => {}
+        }
+        events.tell(id, What::Ended { exec });
+    }
+}
+
+impl Prelude {
+    /// Whether the first process executes another program than the runtime's.
+    fn is_over(&self, pid: u32) -> bool {
+        !self.passed.is_empty() && !self.is_runtime(pid)
+    }
+
+    /// Whether this process or thread still executes the runtime's program. A process that is gone does not.
+    fn is_runtime(&self, tid: u32) -> bool {
+        // before anything was admitted nothing else can run
+        self.passed.is_empty()
+            || (self.runtime.is_some() && process::execution(tid).ok() == self.runtime)
+    }
+}
+
+/// Who made a denied call.
+struct Caller {
+    pid: u32,
+    name: String,
+}
+
+impl Caller {
+    fn of(tid: u32) -> Caller {
+        Caller {
+            pid: process::process_of(tid).unwrap_or(tid),
+            name: process::comm(tid).unwrap_or_default(),
+        }
+    }
+}
+
+fn denied(call: &Call, caller: Caller, decided: Decided) -> What {
+    What::Denied {
+        pid: caller.pid,
+        process: caller.name,
+        nr: call.nr,
+        arch: call::convention(call)
+            .map_or_else(|| format!("{:#x}", call.arch), |abi| abi.name().to_owned()),
+        call: call::name(call).map_or_else(|| call.nr.to_string(), str::to_owned),
+        args: call.args,
+        phase: decided.phase,
+        enforced: matches!(decided.outcome, Outcome::Denied { .. }),
+    }
+}
+
+/// Says on the container's own standard error why it does not start. Blocks a little.
+fn say(pid: u32, exec: bool, refusal: &Refusal) {
+    let what = if exec { "process" } else { "container" };
+    let sentence = format!("lazaret: {what} not started: {}\n", refusal.reason);
+    if let Err(error) = pidfd::say(pid, &sentence) {
+        let error = anyhow::Error::from(error);
+        tracing::warn!(
+            "{}, and the container cannot be told: {error:#}",
+            sentence.trim_end()
+        );
+    }
+}
