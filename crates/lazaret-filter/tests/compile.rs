@@ -6,6 +6,7 @@ use lazaret_filter::disasm::disassemble;
 use lazaret_filter::interpret::eval;
 use lazaret_filter::program::{Instruction, code};
 use lazaret_filter::rule::{Branch, Call, Condition, Entry, RuleTable, Verdict};
+use std::collections::BTreeSet;
 
 fn condition(arg: u8, mask: u64, values: &[u64]) -> Condition {
     Condition {
@@ -125,6 +126,90 @@ fn long_jumps_go_over_trampolines() {
             assert_eq!(found.verdict, table.decide(&call), "{call:x?}");
             // 8 levels of tests for the number, each with at most one trampoline, and a dozen for the rest
             assert!(found.executed <= 32, "{nr}: {} executed", found.executed);
+        }
+    }
+}
+
+/// Sizes around those at which a jump stops reaching its target, both ways of a test.
+#[test]
+fn jumps_of_every_distance_around_255() {
+    let mut distances = [BTreeSet::new(), BTreeSet::new()];
+    for size in 230..280 {
+        let values: Vec<u64> = (0..size).collect();
+        // the first condition's "no" leads over the second one to the second branch
+        let both = |second| vec![condition(0, 0xf, &[1]), condition(1, 0xffff_ffff, second)];
+        let entry = Entry {
+            branches: vec![
+                Branch {
+                    all: both(&values),
+                    verdict: Verdict::Trace(1),
+                },
+                Branch {
+                    all: vec![condition(2, 0xf, &[1])],
+                    verdict: Verdict::Trace(2),
+                },
+            ],
+            otherwise: Verdict::Errno(3),
+        };
+        // the search tree's "greater" leads over that entry to this one
+        let next = when(
+            vec![condition(3, 0xf, &[1])],
+            Verdict::Trace(4),
+            Verdict::Errno(5),
+        );
+        let table = table([(0, entry), (1, next)]);
+        let program = compile(&table).expect("compiles");
+        for i in program.instructions().iter().filter(|i| i.code != code::JA) {
+            distances[0].insert(i.jt);
+            distances[1].insert(i.jf);
+        }
+        for nr in 0..3 {
+            for args in [
+                [1, 0, 0, 0],
+                [1, size - 1, 1, 1],
+                [1, size, 1, 1],
+                [0, 0, 1, 1],
+                [0; 4],
+            ] {
+                let mut call = Call::new(Abi::X86_64, nr);
+                call.args[..4].copy_from_slice(&args);
+                let found = eval(&program, &call).expect("evaluates");
+                assert_eq!(found.verdict, table.decide(&call), "{size}, {call:x?}");
+            }
+        }
+    }
+    // 255 one way needs a trampoline of the other at just that place
+    for (way, seen) in ["jt", "jf"].iter().zip(distances) {
+        let missing: Vec<u8> = (240..=254).filter(|by| !seen.contains(by)).collect();
+        assert_eq!(missing, [], "{way}");
+    }
+}
+
+/// Both ways of one test stop reaching their returns at neighbouring distances.
+#[test]
+fn two_returns_at_the_edge_of_one_jump() {
+    for size in 230..280 {
+        let values: Vec<u64> = (0..size).collect();
+        let entry = |arg, values: &[u64], verdict, otherwise| {
+            when(
+                vec![condition(arg, 0xffff_ffff, values)],
+                verdict,
+                otherwise,
+            )
+        };
+        let table = table([
+            (0, entry(0, &[7], Verdict::Trace(1), Verdict::Trace(2))),
+            (1, entry(1, &values, Verdict::Trace(3), Verdict::Trace(4))),
+            (2, entry(2, &[7], Verdict::Trace(2), Verdict::Trace(1))),
+        ]);
+        let program = compile(&table).expect("compiles");
+        for nr in 0..4 {
+            for arg in [7, size] {
+                let mut call = Call::new(Abi::X86_64, nr);
+                call.args = [arg; 6];
+                let found = eval(&program, &call).expect("evaluates");
+                assert_eq!(found.verdict, table.decide(&call), "{size}, {call:x?}");
+            }
         }
     }
 }
