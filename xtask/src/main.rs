@@ -1,5 +1,7 @@
 //! `cargo xtask`: parse, run, exit code. What the commands stand on is in the library of the same name.
 
+#![forbid(unsafe_code)]
+
 mod args;
 
 use std::collections::BTreeMap;

@@ -11,6 +11,7 @@ use anyhow::{Context, bail};
 use super::enclosure::Enclosure;
 use crate::command::{command, run};
 use crate::image::Image;
+use crate::network;
 use crate::steps::Steps;
 
 /// A cold `containerd` answers within a second; on a busy machine it may take many times that.
@@ -81,12 +82,23 @@ impl Containerd {
         ))
     }
 
-    /// A command in the network namespace of the containers that run with `ctr run --net-host`.
+    /// The pid of `containerd`: `/proc/PID/ns/net` is the network of containers that run with `ctr run --net-host`.
     ///
     /// # Errors
-    /// When the engine has ended.
-    pub fn in_network(&self, program: impl AsRef<OsStr>) -> anyhow::Result<Command> {
-        self.enclosure.in_network(program)
+    /// When it has ended.
+    pub fn pid(&self) -> anyhow::Result<u32> {
+        self.enclosure.daemon_pid()
+    }
+
+    /// Does `work` in that network: `127.0.0.1` is the containers' there.
+    ///
+    /// # Errors
+    /// When the engine has ended; `work`'s own.
+    pub fn within<T: Send>(
+        &self,
+        work: impl FnOnce() -> anyhow::Result<T> + Send,
+    ) -> anyhow::Result<T> {
+        network::within(Path::new(&format!("/proc/{}/ns/net", self.pid()?)), work)
     }
 
     /// Imports an image; containerd names it `docker.io/` and our reference.

@@ -18,6 +18,7 @@ use serde_json::json;
 use super::enclosure::Enclosure;
 use crate::command::{command, output, run};
 use crate::image::Image;
+use crate::network;
 use crate::steps::Steps;
 
 /// A cold `dockerd` answers within 1–2 s; on a busy machine it may take ten times that.
@@ -142,6 +143,23 @@ impl Docker {
     /// When the engine has ended.
     pub fn in_network(&self, program: impl AsRef<OsStr>) -> anyhow::Result<Command> {
         self.enclosure.in_network(program)
+    }
+
+    /// Does `work` in the network of the containers: `127.0.0.1` is theirs there.
+    ///
+    /// # Errors
+    /// When the engine has ended; `work`'s own.
+    pub fn within<T: Send>(
+        &self,
+        work: impl FnOnce() -> anyhow::Result<T> + Send,
+    ) -> anyhow::Result<T> {
+        network::within(Path::new(&format!("/proc/{}/ns/net", self.pid()?)), work)
+    }
+
+    /// Whether a container of this name runs.
+    pub fn runs(&self, container: &str) -> bool {
+        output(&mut self.docker(["inspect", "--format", "{{.State.Running}}", container]))
+            .is_ok_and(|text| text.trim() == "true")
     }
 
     /// Loads an image and checks that the engine names it as we do.

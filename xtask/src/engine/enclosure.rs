@@ -190,8 +190,10 @@ impl Enclosure {
 
         let end = Instant::now() + limit;
         loop {
+            // In this order: a daemon that answers has long been in its own namespaces.
+            let answers = ready();
             self.note_daemon(pid)?;
-            if ready() {
+            if answers {
                 break;
             }
             let ended = lock(&self.child)
@@ -497,4 +499,62 @@ fn end_of(log: &Path) -> String {
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     // What it guards is written in one assignment: a panic in between cannot leave it half done.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An enclosure around a program that only waits, with a second process in it that the first does not end.
+    fn with_a_sleeper(target: &Path) -> Enclosure {
+        let enclosure = Enclosure::create(target).expect("root, as `cargo xtask test` has");
+        let script = "setsid sleep 601 & exec sleep 600";
+        enclosure
+            .start(&["sh", "-c", script], Duration::from_secs(20), || true)
+            .ok();
+        let end = Instant::now() + Duration::from_secs(20);
+        while process::in_namespaces_of(&lock(&enclosure.record).mark).len() < 2 {
+            assert!(Instant::now() < end, "the sleepers do not start");
+            let pid = lock(&enclosure.child)
+                .as_ref()
+                .expect("it was started")
+                .id();
+            enclosure
+                .note_daemon(pid)
+                .expect("the record can be written");
+            std::thread::sleep(POLL);
+        }
+        enclosure
+    }
+
+    fn nothing_is_left(record: &Record) {
+        assert!(process::in_namespaces_of(&record.mark).is_empty());
+        assert!(!record.run.exists() && !record.data.exists());
+        assert_eq!(cgroup_folders(&record.cgroup), [""; 0].map(PathBuf::from));
+    }
+
+    #[test]
+    #[ignore = "needs root; run by `cargo xtask test`"]
+    fn dropping_it_leaves_nothing() {
+        let target = tempfile::tempdir().expect("temporary");
+        let enclosure = with_a_sleeper(target.path());
+        let record = lock(&enclosure.record).clone();
+        assert!(record.run.exists() && process::in_namespaces_of(&record.mark).len() >= 2);
+        drop(enclosure);
+        nothing_is_left(&record);
+    }
+
+    #[test]
+    #[ignore = "needs root; run by `cargo xtask test`"]
+    fn what_a_killed_xtask_left_is_removed_and_what_a_living_one_has_is_not() {
+        let target = tempfile::tempdir().expect("temporary");
+        let (ours, orphan) = (with_a_sleeper(target.path()), with_a_sleeper(target.path()));
+        let mut record = lock(&orphan.record).clone();
+        // As if its xtask had been killed: nobody has this pid with this start time.
+        record.owner.start_ticks += 1;
+        record.save().expect("the folder is there");
+        remove_abandoned().expect("it can be removed");
+        nothing_is_left(&record);
+        assert!(ours.daemon_pid().is_ok() && ours.run().exists());
+    }
 }
