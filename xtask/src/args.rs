@@ -20,6 +20,8 @@ pub(crate) enum Command {
     Test,
     /// Checks what the compiler does not: crate edges, sizes of files, headers of modules, silenced lints
     Tidy,
+    /// Licences, sources and duplicates of all dependencies, by cargo-deny, which is built when it is not there
+    Deny,
     /// Generates the system call tables from the kernel's headers
     Tables {
         /// Only say whether they are up to date

@@ -7,6 +7,7 @@
 pub mod cleanup;
 pub mod command;
 pub mod demo;
+pub mod deny;
 pub mod engine;
 pub mod host;
 pub mod image;

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use xtask::host::HostCannot;
 use xtask::setup::Setup;
-use xtask::{cleanup, demo, tables};
+use xtask::{cleanup, demo, deny, tables, test, tidy};
 
 use crate::args::{Args, Command};
 
@@ -39,9 +39,10 @@ fn main() -> ExitCode {
 fn run(command: &Command) -> anyhow::Result<()> {
     match command {
         Command::Demo => demo::run(&Setup::prepare()?),
-        Command::Test => todo!(),
-        Command::Tidy => todo!(),
+        Command::Test => test::run(&Setup::prepare()?),
+        Command::Tidy => tidy::run(&Setup::without_packages()?.workspace),
         Command::Tables { check } => tables::run(*check),
+        Command::Deny => deny::run(&Setup::without_packages()?),
         Command::Images => {
             let setup = Setup::prepare()?;
             let hapi = setup.hapi()?;

@@ -16,6 +16,9 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 /// The longest answer that is read, in bytes.
 const MAX_ANSWER: u64 = 1 << 20;
 
+/// How long one question to a server that may not be ready may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// How often a server that is not ready is asked again.
 const POLL: Duration = Duration::from_millis(50);
 
@@ -77,9 +80,28 @@ pub fn wait_ready(
     limit: Duration,
     gone: impl Fn() -> bool,
 ) -> anyhow::Result<Duration> {
+    wait(port, limit, gone, || {
+        get(port, path, PATIENCE).is_ok_and(|(status, _)| status == 200)
+    })
+}
+
+/// Asks until anything is answered; how long that took.
+///
+/// # Errors
+/// When nothing is within `limit`.
+pub fn wait_answering(port: u16, limit: Duration) -> anyhow::Result<Duration> {
+    wait(port, limit, || false, || get(port, "/", PATIENCE).is_ok())
+}
+
+fn wait(
+    port: u16,
+    limit: Duration,
+    gone: impl Fn() -> bool,
+    ready: impl Fn() -> bool,
+) -> anyhow::Result<Duration> {
     let begin = Instant::now();
     loop {
-        if get(port, path, Duration::from_secs(5)).is_ok_and(|(status, _)| status == 200) {
+        if ready() {
             return Ok(begin.elapsed());
         }
         if gone() {

@@ -39,9 +39,15 @@ impl Programs {
     /// When one does not build; the error carries the compiler's last words.
     pub fn build(steps: &Steps, workspace: &Path) -> anyhow::Result<Self> {
         steps.step("build lazaret, lazaretd and lazaret-runtime", |_| {
+            let packages = [
+                "--package=lazaret",
+                "--package=lazaretd",
+                "--package=lazaret-runtime",
+            ];
+            let options: Vec<&str> = ["--release"].into_iter().chain(packages).collect();
             build(
                 workspace,
-                &["--release"],
+                &options,
                 &["lazaret", "lazaretd", "lazaret-runtime"],
             )
         })
@@ -59,29 +65,23 @@ impl Programs {
     }
 }
 
-/// Builds the programs of these packages, with these options of `cargo build`.
+/// Builds with these options of `cargo build`, among them which packages, and finds the programs of these names.
 pub(crate) fn build(
     workspace: &Path,
     options: &[&str],
-    packages: &[&str],
+    names: &[&str],
 ) -> anyhow::Result<Programs> {
     let mut cargo = cargo(workspace, "build");
     cargo
         .arg("--message-format=json-render-diagnostics")
         .args(options);
-    for package in packages {
-        cargo.args(["--package", package]);
-    }
     let paths: BTreeMap<String, PathBuf> = output(&mut cargo)?
         .lines()
         .filter_map(|line| serde_json::from_str::<Message>(line).ok())
         .filter_map(|message| Some((message.target?.name, message.executable?)))
         .collect();
-    for package in packages {
-        ensure!(
-            paths.contains_key(*package),
-            "cargo built no program `{package}`"
-        );
+    for name in names {
+        ensure!(paths.contains_key(*name), "cargo built no program `{name}`");
     }
     Ok(Programs { paths })
 }

@@ -108,6 +108,11 @@ impl Docker {
         &self.socket
     }
 
+    /// The docker client's configuration folder (`DOCKER_CONFIG`), which is empty.
+    pub fn client_config(&self) -> &Path {
+        &self.config
+    }
+
     /// Where the engine keeps images and `containers/ID/config.v2.json`.
     pub fn data_root(&self) -> PathBuf {
         self.enclosure.data()

@@ -22,7 +22,15 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 pub fn berth(steps: &Steps, workspace: &Path, target: &Path) -> anyhow::Result<Image> {
     steps.step("image of berth", |_| {
         let config = format!("target.{TARGET}.rustflags=[\"-C\", \"target-feature=+crt-static\"]");
-        let options = ["--release", "--target", TARGET, "--config", &config];
+        let options = [
+            "--release",
+            "--package",
+            "berth",
+            "--target",
+            TARGET,
+            "--config",
+            &config,
+        ];
         let programs = programs::build(workspace, &options, &["berth"])?;
         let program = programs.path("berth")?;
         let key = key([("recipe", b"1".to_vec()), ("berth", read(program)?)])?;
