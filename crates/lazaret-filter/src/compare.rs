@@ -134,12 +134,9 @@ fn around(k: u32, into: &mut BTreeSet<u32>) {
 /// The values of a word that lie on both sides of `word & mask == k`, `> k`, `>= k` or `word & k != 0`.
 fn boundaries(mask: u32, k: u32, bits: bool, into: &mut BTreeSet<u32>) {
     if bits {
-        into.extend([0, k & mask, !(k & mask)]);
-        into.extend(
-            (0..32)
-                .map(|bit| 1u32 << bit)
-                .filter(|bit| bit & k & mask != 0),
-        );
+        let k = k & mask;
+        into.extend([0, !k]);
+        into.extend((0..32).map(|bit| 1u32 << bit).filter(|bit| bit & k != 0));
         return;
     }
     for k in [k.wrapping_sub(1), k, k.wrapping_add(1)] {

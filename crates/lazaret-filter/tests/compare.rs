@@ -4,7 +4,7 @@ use lazaret_filter::abi::{Abi, X32_BIT};
 use lazaret_filter::compare::{CompareError, Comparison, Difference, compare};
 use lazaret_filter::interpret::EvalError;
 use lazaret_filter::program::{Instruction, Program, code};
-use lazaret_filter::rule::{Call, Entry, RuleTable, Verdict};
+use lazaret_filter::rule::{Branch, Call, Condition, Entry, RuleTable, Verdict};
 
 /// Number 0 is allowed, everything else fails with EPERM.
 fn table() -> RuleTable {
@@ -126,6 +126,40 @@ fn a_hole_under_another_architecture_is_found() {
         let calls: Vec<_> = looser.iter().map(|d| (d.call.arch, d.call.nr)).collect();
         assert_eq!(calls, [(arch, 77_777)]);
     }
+}
+
+/// A filter that tests bits by `jset`, with one bit too few or too many in the middle.
+#[test]
+fn single_bits_matter() {
+    let judge_bits = |mask: u64, tested: u32| {
+        let free_of = Condition {
+            arg: 1,
+            mask,
+            values: [0].into(),
+        };
+        let mut table = table();
+        let entry = Entry {
+            branches: vec![Branch {
+                all: vec![free_of],
+                verdict: Verdict::Allow,
+            }],
+            otherwise: Verdict::Errno(1),
+        };
+        table.entries.insert(0, entry);
+        let mut body = filter(Verdict::Allow, Verdict::Errno(1), Verdict::KillThread);
+        let bits = [load(24), Instruction::jump(code::JSET_K, tested, 1, 0)];
+        body.splice(5..5, bits);
+        body[1].jf += 2;
+        body[3].jt += 2;
+        body[4].jf += 2;
+        let comparison = compare(&table, &[Program::new(body).expect("valid")]);
+        let comparison = comparison.expect("comparable");
+        (comparison.looser.len(), comparison.stricter.len())
+    };
+    assert_eq!(judge_bits(0x70, 0x70), (0, 0));
+    assert_eq!(judge_bits(0x70, 0x50), (1, 0));
+    assert_eq!(judge_bits(0x50, 0x70), (0, 1));
+    assert_eq!(judge_bits(0x1_0000_0070, 0x70), (1, 0));
 }
 
 /// A filter made to keep a comparison busy is refused in bounded time and memory.

@@ -167,6 +167,11 @@ fn a_loosened_table_is_found_in_the_kernels_filter() {
     );
     assert_eq!(tighten(&|t| kind(t, &|c| c.mask = 0xff)), one("socket"));
     assert_eq!(tighten(&|t| clone(t, &|c| c.mask |= 0x80)), one("clone"));
+    // a bit between those that the filter looks at
+    assert_eq!(
+        tighten(&|t| clone(t, &|c| c.mask |= 0x10_0000)),
+        one("clone")
+    );
     assert_eq!(tighten(&|t| clone(t, &|c| c.mask |= 1 << 40)), one("clone"));
 }
 
