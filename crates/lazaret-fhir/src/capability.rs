@@ -4,7 +4,7 @@
 //! of the right kind, else the server is refused as *not FHIR* in one sentence.
 
 use crate::base::Base;
-use crate::client::{BODY_LIMIT, Call, Client, TransportError, excerpt};
+use crate::client::{Call, Client, TransportError, excerpt};
 use core::time::Duration;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -138,9 +138,6 @@ pub(crate) fn read(client: &Client) -> Result<Capability, CapabilityError> {
 /// It is not the CapabilityStatement of a FHIR 4 server.
 pub fn parse(url: &str, content_type: &str, body: &[u8]) -> Result<Capability, CapabilityError> {
     let url = || url.to_owned();
-    if body.len() as u64 > BODY_LIMIT {
-        return Err(TransportError::TooLarge { url: url() }.into());
-    }
     let value: serde_json::Value =
         serde_json::from_slice(body).map_err(|_| CapabilityError::NotJson {
             url: url(),

@@ -44,13 +44,13 @@ pub struct Plan {
     /// Chooses the data's content.
     pub seed: u64,
     /// Number of the run. It must be new to the server's database: conditional creates of an old run's identifiers are
-    /// answered otherwise.
+    /// answered otherwise. `u32::MAX` is the load's.
     pub run: u32,
     /// Time for one request, from the connect to the last byte of its answer.
     pub request_timeout: Duration,
     /// Time that is waited for a bulk export when everything else but the clients is done.
     pub export_timeout: Duration,
-    /// Time for everything.
+    /// Time for everything, looked at before each interaction: one that is under way may take its `request_timeout` more.
     pub deadline: Duration,
 }
 

@@ -175,6 +175,11 @@ fn every_wrong_is_seen_and_is_a_difference() {
         Outcome::Failed,
     );
     check(
+        Scenario::Wrong(Fault::IgnoresUpdate),
+        "Encounter.update",
+        Outcome::Failed,
+    );
+    check(
         Scenario::Wrong(Fault::HalvesTransactions),
         "system.refuses-half-a-transaction",
         Outcome::Failed,
@@ -544,10 +549,11 @@ fn a_load_counts_what_it_did() {
 
 #[test]
 fn one_client_sends_the_same_requests_again() {
-    let requests = || {
+    let requests = |seed| {
         let fake = Fake::start(Scenario::Correct);
         let plan = load::LoadPlan {
             clients: 1,
+            seed,
             ..load_plan(&fake, AMPLE)
         };
         let prepared = load::prepare(&plan.base, 4, AMPLE).expect("prepared");
@@ -559,10 +565,22 @@ fn one_client_sends_the_same_requests_again() {
         });
         fake.log()
     };
-    let (one, other) = (requests(), requests());
+    let (one, other) = (requests(1), requests(1));
     let shorter = one.len().min(other.len());
     assert!(shorter > 100);
     assert_eq!(one[..shorter], other[..shorter]);
+    let another = requests(2);
+    let methods = |log: &[String]| -> Vec<String> {
+        log[16..36]
+            .iter()
+            .map(|line| line[..3].to_owned())
+            .collect()
+    };
+    assert_ne!(
+        methods(&one),
+        methods(&another),
+        "the order does not depend on the seed"
+    );
     // The prepared resources, then a round of twenty.
     let of = |method: &str| {
         one[16..36]

@@ -22,6 +22,8 @@ const TYPES: [&str; 7] = [
 pub(crate) enum Fault {
     /// Answers 200 to a PATCH and changes nothing.
     IgnoresPatch,
+    /// Answers 200 to a PUT and changes nothing.
+    IgnoresUpdate,
     /// Stores what is not JSON.
     AcceptsAnything,
     /// Does the entries before the one that fails.
@@ -123,6 +125,7 @@ impl Store {
             ("GET", ["$meta"]) => parameters(&current["meta"]),
             ("POST", ["$meta-add"]) => parameters(&json!({"tag": [{"code": "extra"}]})),
             ("POST", ["$meta-delete"]) => parameters(&json!({})),
+            ("PUT", []) if fault == Some(Fault::IgnoresUpdate) => Answer::json(200, &current),
             ("PUT", []) => self.put(of, id, resource, request.header("if-match")),
             ("PATCH", []) => {
                 let mut changed = current;
