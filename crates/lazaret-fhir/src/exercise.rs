@@ -1,7 +1,7 @@
 //! The run: every interaction that the server declares for the seven types, whole-system interactions, operations, refusals,
 //! then sixteen clients at once.
 //!
-//! Flow: the CapabilityStatement gives a list of steps ([`steps`]); each step runs on what the steps before it created and
+//! Flow: the CapabilityStatement gives a list of steps; each step runs on what the steps before it created and
 //! becomes one row of the [`Coverage`]; the clients become one row each. The statuses of a row depend on the server and the
 //! plan only: a run searches for resources that carry its own tag, counts no polls, and leaves alone what other runs left
 //! behind. It deletes only what it created for being deleted.

@@ -10,7 +10,7 @@ use std::thread;
 pub(crate) use store::Fault;
 use store::Store;
 
-pub(crate) const CAPABILITY: &str = include_str!("../vectors/hapi-8.8.0-capability.json");
+pub(crate) const CAPABILITY: &str = include_str!("../../vectors/hapi-8.8.0-capability.json");
 
 /// How the server behaves.
 #[derive(Clone, Debug)]
