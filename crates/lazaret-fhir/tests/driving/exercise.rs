@@ -1,7 +1,7 @@
 //! The exercise: what a correct server reaches, and that every wrong is seen.
 
-use super::fake::{CAPABILITY, Fake, Fault, Scenario};
 use super::SOON;
+use super::fake::{CAPABILITY, Fake, Fault, Scenario};
 use lazaret_fhir::capability::CapabilityError;
 use lazaret_fhir::coverage::{Coverage, Outcome};
 use lazaret_fhir::exercise::{CLIENTS, ExerciseError, Plan, Progress, run};
