@@ -128,38 +128,50 @@ fn a_hole_under_another_architecture_is_found() {
     }
 }
 
-/// A filter that tests bits by `jset`, with one bit too few or too many in the middle.
+/// A table that allows number 0 for one value of its second argument.
+fn one_value(mask: u64, value: u64) -> RuleTable {
+    let condition = Condition {
+        arg: 1,
+        mask,
+        values: [value].into(),
+    };
+    let entry = Entry {
+        branches: vec![Branch {
+            all: vec![condition],
+            verdict: Verdict::Allow,
+        }],
+        otherwise: Verdict::Errno(1),
+    };
+    let mut table = table();
+    table.entries.insert(0, entry);
+    table
+}
+
+/// How many looser and stricter calls a filter has that puts this between the test for number 0 and its two returns,
+/// allow and EPERM.
+fn count(table: &RuleTable, checks: &[Instruction]) -> (usize, usize) {
+    let mut body = filter(Verdict::Allow, Verdict::Errno(1), Verdict::KillThread);
+    body.splice(5..5, checks.iter().copied());
+    let more = checks.len() as u8;
+    body[1].jf += more;
+    body[3].jt += more;
+    body[4].jf += more;
+    let comparison = compare(table, &[Program::new(body).expect("valid")]).expect("comparable");
+    (comparison.looser.len(), comparison.stricter.len())
+}
+
+/// Filters that test bits by `jset`, with one bit too few, too many, or of the wrong kind.
 #[test]
 fn single_bits_matter() {
-    let judge_bits = |mask: u64, tested: u32| {
-        let free_of = Condition {
-            arg: 1,
-            mask,
-            values: [0].into(),
-        };
-        let mut table = table();
-        let entry = Entry {
-            branches: vec![Branch {
-                all: vec![free_of],
-                verdict: Verdict::Allow,
-            }],
-            otherwise: Verdict::Errno(1),
-        };
-        table.entries.insert(0, entry);
-        let mut body = filter(Verdict::Allow, Verdict::Errno(1), Verdict::KillThread);
-        let bits = [load(24), Instruction::jump(code::JSET_K, tested, 1, 0)];
-        body.splice(5..5, bits);
-        body[1].jf += 2;
-        body[3].jt += 2;
-        body[4].jf += 2;
-        let comparison = compare(&table, &[Program::new(body).expect("valid")]);
-        let comparison = comparison.expect("comparable");
-        (comparison.looser.len(), comparison.stricter.len())
-    };
-    assert_eq!(judge_bits(0x70, 0x70), (0, 0));
-    assert_eq!(judge_bits(0x70, 0x50), (1, 0));
-    assert_eq!(judge_bits(0x50, 0x70), (0, 1));
-    assert_eq!(judge_bits(0x1_0000_0070, 0x70), (1, 0));
+    let jset = |bits, jt, jf| Instruction::jump(code::JSET_K, bits, jt, jf);
+    let none_of = |mask, bits| count(&one_value(mask, 0), &[load(24), jset(bits, 1, 0)]);
+    assert_eq!(none_of(0x70, 0x70), (0, 0));
+    assert_eq!(none_of(0x70, 0x50), (1, 0));
+    assert_eq!(none_of(0x50, 0x70), (0, 1));
+    assert_eq!(none_of(0x1_0000_0070, 0x70), (1, 0));
+    // looser for a lone 0x1000, stricter for 0x20 beside 0x80
+    let checks = [load(24), jset(0xc0, 2, 0), jset(0x1020, 0, 1)];
+    assert_eq!(count(&one_value(0x60, 0x20), &checks), (1, 1));
 }
 
 /// A filter made to keep a comparison busy is refused in bounded time and memory.
