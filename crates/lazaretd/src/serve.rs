@@ -43,11 +43,8 @@ pub(crate) async fn supervise(daemon: Arc<Daemon>, handover: Handover) {
         Status::Created | Status::Running | Status::Paused | Status::Stopped => Kind::Exec,
     };
     let exec = kind == Kind::Exec;
-    daemon
-        .events
-        .tell(&state.id, What::ListenerReceived { pid, exec });
-
     let id = state.id.clone();
+    let received = What::ListenerReceived { pid, exec };
     let (claim, subject) = match process::pid_namespace(pid) {
         Ok(namespace) => {
             let claim = Claim {
@@ -65,10 +62,13 @@ pub(crate) async fn supervise(daemon: Arc<Daemon>, handover: Handover) {
         Err(error) => {
             // It ended before we looked (or is not in our /proc): dropping the listener fails what it asks.
             tracing::error!("container {id}: {:#}", anyhow::Error::from(error));
+            daemon.events.tell(&id, received);
             daemon.events.tell(&id, What::Ended { exec });
             return;
         }
     };
+    // told when it can be asked about
+    daemon.events.tell(&id, received);
     let runtime = process::execution(pid);
     let (container, refusal) = match (subject, &runtime) {
         (Ok(container), Ok(_)) => (Some(container), None),

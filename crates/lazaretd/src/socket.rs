@@ -240,8 +240,10 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     fn folder() -> tempfile::TempDir {
-        // tempfile makes it 0700
-        tempfile::tempdir().expect("folder")
+        let folder = tempfile::tempdir().expect("folder");
+        let mode = std::fs::Permissions::from_mode(0o700);
+        std::fs::set_permissions(folder.path(), mode).expect("set");
+        folder
     }
 
     #[test]
@@ -285,7 +287,7 @@ mod tests {
         private_directory(&inner).expect("made");
         private_directory(&inner).expect("still so");
         for mode in [0o755, 0o710, 0o702] {
-            std::fs::set_permissions(&inner, PermissionsExt::from_mode(mode)).expect("set");
+            std::fs::set_permissions(&inner, std::fs::Permissions::from_mode(mode)).expect("set");
             let error = private_directory(&inner).expect_err("others get in");
             assert!(
                 matches!(error, SocketError::Mode { found, .. } if found == mode),

@@ -181,25 +181,30 @@ mod tests {
     #[test]
     fn what_was_saved_is_known_at_the_next_start() {
         let folder = tempfile::tempdir().expect("folder");
-        let (state, before) = State::open(folder.path()).expect("opened");
+        let (state, before) = State::open(&folder.path().join("state")).expect("opened");
         assert!(before.is_empty());
         state.save(known).expect("saved");
-        let (_, after) = State::open(folder.path()).expect("opened again");
+        let (_, after) = State::open(&folder.path().join("state")).expect("opened again");
         assert_eq!(after, known());
     }
 
     #[test]
     fn another_boot_is_forgotten_and_nonsense_is_refused() {
         let folder = tempfile::tempdir().expect("folder");
-        let (state, _) = State::open(folder.path()).expect("opened");
+        let (state, _) = State::open(&folder.path().join("state")).expect("opened");
         state.save(known).expect("saved");
-        let path = folder.path().join("live.json");
+        let path = folder.path().join("state/live.json");
         let text = std::fs::read_to_string(&path).expect("written");
         std::fs::write(&path, text.replace(&boot_id(), "another boot")).expect("written");
-        assert!(State::open(folder.path()).expect("opened").1.is_empty());
+        assert!(
+            State::open(&folder.path().join("state"))
+                .expect("opened")
+                .1
+                .is_empty()
+        );
         std::fs::write(&path, "{").expect("written");
         assert!(matches!(
-            State::open(folder.path()),
+            State::open(&folder.path().join("state")),
             Err(StateError::Parse { .. })
         ));
     }

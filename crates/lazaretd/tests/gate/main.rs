@@ -1,0 +1,20 @@
+//! The daemon from outside: this program is the runtime, the engine's files and the clients.
+//!
+//! Needs root: pid namespaces, and a gate that may read other users' processes.
+
+mod daemon;
+mod node;
+mod phases;
+mod refusals;
+
+/// Runs in a container only, see [`node`].
+#[test]
+fn container() {
+    node::container();
+}
+
+/// Runs as a client that is not root only, see [`node`].
+#[test]
+fn nobody() {
+    node::nobody();
+}

@@ -1,0 +1,227 @@
+//! Each paper that is not in order: the container does not start, and its standard error says why in one sentence.
+
+use crate::node::{Node, Paper, skipped};
+use lazaret_bundle::key::{Algorithm, PrivateKey};
+use lazaret_core::digest::Digest;
+use lazaret_core::filter::compile::compile;
+use lazaret_core::filter::rule::{Entry, Verdict};
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+/// A container on this node is refused by `check`, with a sentence that begins with `reason`.
+fn check(node: &mut Node, check: &str, reason: &str) {
+    let policy = Paper::default().policy();
+    let program = compile(&policy.kernel_table()).expect("compiled");
+    check_with(node, &program, &policy.digest().to_string(), check, reason);
+}
+
+fn check_with(
+    node: &mut Node,
+    program: &lazaret_core::filter::program::Program,
+    metadata: &str,
+    check: &str,
+    reason: &str,
+) {
+    node.start();
+    let mut events = node.watch();
+    let mut container = node.create_with(program, metadata);
+    container.go();
+    let refused = events.until("refused");
+    assert_eq!(refused["check"], check, "{refused}");
+    assert_eq!(refused["container"], container.id.as_str());
+    // the runtime is told by its execve, and can say so
+    assert_eq!(container.hear(), "exec: Permission denied (os error 13)");
+    let said = container.end();
+    let sentence = said
+        .strip_prefix("lazaret: container not started: ")
+        .expect(&said);
+    assert!(sentence.starts_with(reason), "{sentence}");
+    assert_eq!(
+        sentence.matches('\n').count(),
+        1,
+        "once, on one line: {sentence:?}"
+    );
+    assert_eq!(
+        sentence.trim_end(),
+        refused["reason"].as_str().expect("text")
+    );
+    events.until("ended");
+    node.kill();
+}
+
+#[test]
+fn no_bundle() {
+    if skipped() {
+        return;
+    }
+    check(
+        &mut Node::new(),
+        "no-bundle",
+        "no policy is installed for image sha256:",
+    );
+}
+
+#[test]
+fn another_signer() {
+    if skipped() {
+        return;
+    }
+    let mut node = Node::new();
+    let stranger = PrivateKey::generate(Algorithm::Ed25519).expect("key");
+    node.install(&Paper::default().policy(), &stranger);
+    check(
+        &mut node,
+        "signature",
+        "bundle has no signature by a pinned key",
+    );
+}
+
+#[test]
+fn one_changed_byte() {
+    if skipped() {
+        return;
+    }
+    let mut node = Node::new();
+    let bundle = lazaret_bundle::sign(&Paper::default().policy(), &[&node.key]).expect("signed");
+    let mut envelope: serde_json::Value = serde_json::from_slice(&bundle).expect("JSON");
+    let payload = envelope["payload"].as_str().expect("base64").to_owned();
+    // another letter of the same alphabet in the middle
+    let (before, rest) = payload.split_at(payload.len() / 2);
+    let other = if rest.starts_with('A') { "B" } else { "A" };
+    envelope["payload"] = format!("{before}{other}{}", &rest[1..]).into();
+    node.install_bytes(envelope.to_string().as_bytes());
+    check(
+        &mut node,
+        "signature",
+        "bundle has no signature by a pinned key",
+    );
+}
+
+#[test]
+fn another_image() {
+    if skipped() {
+        return;
+    }
+    let mut node = Node::new();
+    let other = Paper {
+        image: Digest::of(b"another image"),
+        ..Paper::default()
+    };
+    node.install(&other.policy(), &node.key);
+    check(&mut node, "image", "bundle is for sha256:");
+}
+
+#[test]
+fn no_bundle_at_all_but_bytes() {
+    if skipped() {
+        return;
+    }
+    let mut node = Node::new();
+    node.install_bytes(b"not a bundle");
+    check(&mut node, "bundle-format", "bundle refused");
+}
+
+#[test]
+fn another_environment() {
+    if skipped() {
+        return;
+    }
+    let mut node = Node::new();
+    let newer = Paper {
+        kernel: ">=99.1",
+        ..Paper::default()
+    };
+    node.install(&newer.policy(), &node.key);
+    check(
+        &mut node,
+        "environment",
+        "the policy needs kernel 99.1 or newer",
+    );
+}
+
+#[test]
+fn a_profile_for_another_policy() {
+    if skipped() {
+        return;
+    }
+    let mut node = Node::new();
+    let policy = Paper::default().policy();
+    node.install(&policy, &node.key);
+    let program = compile(&policy.kernel_table()).expect("compiled");
+    let reason = "the container's profile is for policy none, the signed policy is sha256:";
+    check_with(&mut node, &program, "", "metadata", reason);
+    let other = Digest::of(b"other").to_string();
+    let reason =
+        format!("the container's profile is for policy {other}, the signed policy is sha256:");
+    check_with(&mut node, &program, &other, "metadata", &reason);
+}
+
+#[test]
+fn a_looser_filter_in_the_kernel() {
+    if skipped() {
+        return;
+    }
+    let mut node = Node::new();
+    let policy = Paper::default().policy();
+    node.install(&policy, &node.key);
+    let mut table = policy.kernel_table();
+    // one call of the ceiling, opened by whoever made the profile
+    let mount = lazaret_core::filter::table::nr_of(table.abi, "mount").expect("known");
+    table.entries.insert(mount, Entry::always(Verdict::Allow));
+    let program = compile(&table).expect("compiled");
+    let reason = "the kernel's filter is looser than the policy: mount is allowed instead of denied with errno 1";
+    check_with(
+        &mut node,
+        &program,
+        &policy.digest().to_string(),
+        "filter-looser",
+        reason,
+    );
+}
+
+#[test]
+fn keys_that_others_can_write() {
+    if skipped() {
+        return;
+    }
+    let mut node = Node::new();
+    node.install(&Paper::default().policy(), &node.key);
+    let keys = node.path("store/keys");
+    fs::set_permissions(&keys, fs::Permissions::from_mode(0o777)).expect("set");
+    check(&mut node, "keys", "");
+}
+
+#[test]
+fn an_image_that_the_engine_does_not_know() {
+    if skipped() {
+        return;
+    }
+    let mut node = Node::new();
+    node.install(&Paper::default().policy(), &node.key);
+    fs::remove_dir_all(node.path("docker/image")).expect("removed");
+    check(&mut node, "image-unknown", "");
+}
+
+#[test]
+fn a_stricter_filter_is_admitted_and_listed() {
+    if skipped() {
+        return;
+    }
+    let mut node = Node::new();
+    let policy = Paper::default().policy();
+    node.install(&policy, &node.key);
+    let mut table = policy.kernel_table();
+    // as a runtime does whose libseccomp does not know the name
+    let nr = lazaret_core::filter::table::nr_of(table.abi, "cachestat").expect("known");
+    table.entries.remove(&nr);
+    let program = compile(&table).expect("compiled");
+    node.start();
+    let mut events = node.watch();
+    let mut container = node.create_with(&program, &policy.digest().to_string());
+    container.go();
+    assert_eq!(
+        events.until("admitted")["stricter"],
+        serde_json::json!(["cachestat"])
+    );
+    assert!(container.try_write());
+}
