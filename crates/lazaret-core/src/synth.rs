@@ -456,7 +456,11 @@ impl Calls {
         }
         conditional.sort();
         for (when, name, conditions, count) in conditional {
-            let mut rule = allow([name].into_iter(), &when, &self.reason(&when, count));
+            let mut why = self.reason(&when, count);
+            if name == "clone" {
+                why.push_str("; no CLONE_NEW* flag");
+            }
+            let mut rule = allow([name].into_iter(), &when, &why);
             rule.when = conditions;
             rules.push(rule);
         }

@@ -121,7 +121,7 @@ fn rules_hold_in_their_phases() {
 #[test]
 fn conditions_compare_the_masked_width() {
     let policy = policy(
-        r#"{"allow":["socket"],"when":[{"arg":"family","in":["AF_INET","AF_UNIX"]},{"arg":"type","mask":15,"in":["SOCK_STREAM"]}],"why":""},
+        r#"{"allow":["socket"],"when":[{"arg":"domain","in":["AF_INET","AF_UNIX"]},{"arg":"type","mask":15,"in":["SOCK_STREAM"]}],"why":""},
            {"allow":["clone"],"why":""}"#,
     );
     let verdict =

@@ -15,7 +15,7 @@ use alloc::vec::Vec;
 use lazaret_filter::abi::Abi;
 use lazaret_filter::constants;
 use lazaret_filter::rule::Condition;
-use lazaret_filter::table::{self, ArgDef, Width};
+use lazaret_filter::table::{self, ArgDef};
 
 /// Largest policy that is read, in bytes. The largest sensible one (every call with its own reason) has about 100 KiB.
 pub const MAX_BYTES: usize = 1 << 20;
@@ -678,32 +678,16 @@ impl Reader {
         let arguments = table::args_of(call).unwrap_or(&[]);
         for (index, condition) in wire.iter().enumerate() {
             let place = at.at("when").index(index);
-            let Some(arg) = arguments
-                .iter()
-                .position(|argument| argument.name == condition.arg)
-            else {
+            let Some((arg, definition)) = table::arg(call, &condition.arg) else {
                 self.unknown_arg(&place, call, condition, arguments);
                 continue;
             };
-            // an argument table has at most six entries
-            let arg = u8::try_from(arg).unwrap_or(u8::MAX);
             if found.iter().any(|other| other.arg == arg) {
-                self.problem(
-                    place.at("arg"),
-                    What::ArgTwice {
-                        arg: condition.arg.clone(),
-                    },
-                );
+                let arg = condition.arg.clone();
+                self.problem(place.at("arg"), What::ArgTwice { arg });
                 continue;
             }
-            let width = match arguments
-                .get(usize::from(arg))
-                .map(|argument| argument.width)
-            {
-                Some(Width::Bits32) => 32,
-                _ => 64,
-            };
-            if let Some(condition) = self.condition(&place, call, arg, width, condition) {
+            if let Some(condition) = self.condition(&place, call, arg, definition, condition) {
                 found.push(condition);
             }
         }
@@ -740,14 +724,11 @@ impl Reader {
         place: &Place,
         call: &str,
         arg: u8,
-        width: u32,
+        definition: &ArgDef,
         wire: &ConditionV1,
     ) -> Option<Condition> {
-        let full = if width == 32 {
-            u64::from(u32::MAX)
-        } else {
-            u64::MAX
-        };
+        let full = definition.width.mask();
+        let width = full.count_ones();
         let mask = wire.mask.unwrap_or(full);
         if mask == 0 || mask & !full != 0 {
             self.problem(place.at("mask"), What::Mask { mask, width });
@@ -763,7 +744,7 @@ impl Reader {
             let at = place.at("in").index(index);
             let number = match value {
                 ValueV1::Number(number) => *number,
-                ValueV1::Name(name) => match constants::value(call, &wire.arg, name) {
+                ValueV1::Name(name) => match constants::value(call, definition.name, name) {
                     Some(number) => number,
                     None => {
                         let name = name.chars().take(80).collect();
