@@ -1,6 +1,6 @@
 //! Signing keys: ECDSA on P-256 (what cosign makes) and Ed25519.
 //!
-//! Values only; files are in [`file`], a node's pinned keys in [`trusted`]. Encrypted private keys are not read:
+//! Values only; files are in [`mod@file`], a node's pinned keys in [`trusted`]. Encrypted private keys are not read:
 //! a signer's key is protected by where it lies (DESIGN §7).
 
 pub mod file;
