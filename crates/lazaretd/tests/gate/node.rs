@@ -142,6 +142,7 @@ impl Default for Paper {
 
 impl Paper {
     pub(crate) fn policy(&self) -> Policy {
+        let exec: Vec<_> = STARTUP.iter().filter(|name| **name != "chdir").collect();
         let mut policy = json!({
             "apiVersion": "lazaret.dev/v1",
             "kind": "SyscallPolicy",
@@ -160,6 +161,7 @@ impl Paper {
                     "why": "a shell that reads commands"
                 },
                 {"allow": STARTUP, "until": "serving", "why": "a shell that comes up"},
+                {"allow": exec, "during": ["exec"], "why": "another shell, which may not go elsewhere"},
             ],
         });
         if let Some(port) = self.serving_port {
