@@ -2,7 +2,7 @@
 //!
 //! A guard registers what it has to undo with [`register`] and keeps the [`Undo`] it gets. Dropping the `Undo` undoes it (return,
 //! error, panic); a signal undoes everything that is still registered, newest first, and exits with 130. Each thing is
-//! undone once. SIGKILL cannot be caught: what then stays is found and removed by the next start (`engine::enclosure`,
+//! undone once, and programs that xtask had started are ended. SIGKILL cannot be caught: what then stays is found and removed by the next start (`engine::enclosure`,
 //! `loop_disk`).
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -54,6 +54,11 @@ pub fn on_signals() -> anyhow::Result<()> {
         INTERRUPTED.store(true, Ordering::SeqCst);
         eprintln!("interrupted: cleaning up");
         undo_all();
+        // After SIGTERM, cargo and Maven still work for us; after Ctrl-C on a terminal they have got the signal themselves.
+        crate::process::descendants()
+            .iter()
+            .filter_map(|id| id.open())
+            .for_each(|process| process.terminate());
         std::process::exit(EXIT_INTERRUPTED);
     })
     .context("cannot install the handler for SIGINT and SIGTERM")
@@ -65,11 +70,6 @@ pub fn before_exit() {
     while INTERRUPTED.load(Ordering::SeqCst) {
         std::thread::park();
     }
-}
-
-/// Whether a signal has come: an error that follows is its consequence.
-pub fn interrupted() -> bool {
-    INTERRUPTED.load(Ordering::SeqCst)
 }
 
 fn undo_all() {

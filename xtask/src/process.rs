@@ -25,14 +25,7 @@ pub struct ProcessId {
 impl ProcessId {
     /// The process that has this pid now; `None` when there is none.
     pub fn of(pid: u32) -> Option<Self> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The name in field 2 may hold anything, brackets and spaces too: count from the last `)`, which ends field 2.
-        let after_name = stat.get(stat.rfind(')')? + 1..)?;
-        let start_ticks = after_name
-            .split_ascii_whitespace()
-            .nth(22 - 3)?
-            .parse()
-            .ok()?;
+        let start_ticks = Stat::read(pid)?.field(22)?;
         Some(Self { pid, start_ticks })
     }
 
@@ -95,10 +88,9 @@ impl Process {
 }
 
 fn is_zombie(pid: u32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat"))
-        .ok()
-        .and_then(|s| s.get(s.rfind(')')? + 2..)?.chars().next())
-        .is_none_or(|state| state == 'Z' || state == 'X')
+    Stat::read(pid)
+        .and_then(|stat| stat.field(3))
+        .is_none_or(|state: char| state == 'Z' || state == 'X')
 }
 
 /// Whether a filesystem with this source is mounted in the process's mount namespace.
@@ -145,6 +137,57 @@ fn others() -> impl Iterator<Item = ProcessId> {
         .filter_map(ProcessId::of)
 }
 
+/// Every living process that was started by xtask, or by one that was.
+pub fn descendants() -> Vec<ProcessId> {
+    // Parent and start time come from one read: a pid that is used again meanwhile does not become ours.
+    let all: Vec<(ProcessId, u32)> = every_pid()
+        .filter_map(|pid| {
+            let stat = Stat::read(pid)?;
+            Some((
+                ProcessId {
+                    pid,
+                    start_ticks: stat.field(22)?,
+                },
+                stat.field(4)?,
+            ))
+        })
+        .collect();
+    let mut found: Vec<ProcessId> = Vec::new();
+    let mut parents = vec![std::process::id()];
+    while let Some(parent) = parents.pop() {
+        let children = all
+            .iter()
+            .filter(|(_, of)| *of == parent)
+            .map(|(id, _)| *id);
+        parents.extend(children.clone().map(|id| id.pid));
+        found.extend(children);
+    }
+    found.retain(ProcessId::is_alive);
+    found
+}
+
+/// `/proc/PID/stat`, read once.
+struct Stat(String);
+
+impl Stat {
+    fn read(pid: u32) -> Option<Self> {
+        fs::read_to_string(format!("/proc/{pid}/stat"))
+            .ok()
+            .map(Self)
+    }
+
+    /// A field after the second, numbered as in proc(5). The name in field 2 may hold anything, brackets and spaces too:
+    /// counted from the last `)`, which ends it.
+    fn field<T: std::str::FromStr>(&self, number: usize) -> Option<T> {
+        let after_name = self.0.get(self.0.rfind(')')? + 1..)?;
+        after_name
+            .split_ascii_whitespace()
+            .nth(number.checked_sub(3)?)?
+            .parse()
+            .ok()
+    }
+}
+
 fn every_pid() -> impl Iterator<Item = u32> {
     fs::read_dir("/proc")
         .into_iter()
@@ -183,6 +226,37 @@ mod tests {
         child.wait().expect("it is our child");
         assert!(!id.is_alive());
         assert!(id.open().is_none());
+    }
+
+    #[test]
+    fn children_of_children_are_descendants() {
+        let script = "sleep 600 & wait";
+        let mut child = Command::new("sh")
+            .args(["-c", script])
+            .spawn()
+            .expect("there is a shell");
+        let end = Instant::now() + Duration::from_secs(10);
+        let found = loop {
+            let found: Vec<ProcessId> = descendants()
+                .into_iter()
+                .filter(|id| {
+                    id.pid == child.id()
+                        || Stat::read(id.pid).and_then(|stat| stat.field(4)) == Some(child.id())
+                })
+                .collect();
+            if found.len() == 2 {
+                break found;
+            }
+            assert!(
+                Instant::now() < end,
+                "the shell does not start its child: {found:?}"
+            );
+        };
+        found
+            .iter()
+            .filter_map(ProcessId::open)
+            .for_each(|p| p.kill());
+        child.wait().expect("it is our child");
     }
 
     #[test]

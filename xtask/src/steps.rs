@@ -94,6 +94,13 @@ impl Step {
         }
     }
 
+    /// Something that changes often: shown on a terminal only.
+    pub fn now(&self, text: impl Display) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(format!("{}: {text}", self.name));
+        }
+    }
+
     /// A line that stays, on a terminal too.
     pub fn line(&self, text: impl Display) {
         match &self.bar {

@@ -512,16 +512,20 @@ mod tests {
         enclosure
             .start(&["sh", "-c", script], Duration::from_secs(20), || true)
             .ok();
+        let pid = lock(&enclosure.child)
+            .as_ref()
+            .expect("it was started")
+            .id();
         let end = Instant::now() + Duration::from_secs(20);
-        while process::in_namespaces_of(&lock(&enclosure.record).mark).len() < 2 {
-            assert!(Instant::now() < end, "the sleepers do not start");
-            let pid = lock(&enclosure.child)
-                .as_ref()
-                .expect("it was started")
-                .id();
+        loop {
             enclosure
                 .note_daemon(pid)
                 .expect("the record can be written");
+            let record = lock(&enclosure.record).clone();
+            if record.daemon.is_some() && process::in_namespaces_of(&record.mark).len() >= 2 {
+                break;
+            }
+            assert!(Instant::now() < end, "the sleepers do not start");
             std::thread::sleep(POLL);
         }
         enclosure

@@ -18,7 +18,7 @@ use crate::programs::cargo;
 use crate::setup::Setup;
 use crate::steps::Step;
 use crate::{nostd, tables, tidy};
-use tally::{Reader, Tally};
+use tally::{Reader, Said, Tally};
 
 /// The packages whose `#[ignore]`d tests need root, engines and images. Elsewhere `#[ignore]` has other reasons.
 const ROOT_TESTS: [&str; 2] = ["xtask", "lazaret"];
@@ -35,7 +35,7 @@ pub fn run(setup: &Setup) -> anyhow::Result<()> {
     let workspace = setup.workspace.as_path();
     let mut check = |name: &str, work: &dyn Fn() -> anyhow::Result<()>| {
         let result = setup.steps.step(name, |_| work());
-        all.check(name, result);
+        all.check(result);
     };
     check("formatting", &|| {
         run_quietly(cargo(workspace, "fmt").args(["--all", "--", "--check"]))
@@ -71,11 +71,8 @@ pub fn run(setup: &Setup) -> anyhow::Result<()> {
         ]);
         run_tests(step, &mut cargo, &logs.join("test.log"))
     });
-    all.add("tests that need nothing", tests);
-    all.add(
-        "tests with root, engines and images",
-        root_tests(setup, &logs),
-    );
+    all.add(tests);
+    all.add(root_tests(setup, &logs));
     report(&all)
 }
 
@@ -127,8 +124,10 @@ fn run_tests(step: &Step, cargo: &mut Command, log: &Path) -> anyhow::Result<Tal
         }
         log_file.write_all(&line)?;
         let text = String::from_utf8_lossy(&line);
-        if let Some(now) = reader.line(text.trim_end()) {
-            step.say(now);
+        match reader.line(text.trim_end()) {
+            Said::Target(target) => step.say(target),
+            Said::Verdict(sum) => step.now(sum),
+            Said::Other => {}
         }
     }
     let status = child.wait()?;

@@ -22,7 +22,7 @@ pub(super) const MAY_BE_MISSING: &[Excuse] = &[
 pub(super) struct Tally {
     /// How many did what they should.
     pub(super) passed: u64,
-    /// Names, and for checks the reason.
+    /// Names of tests, and for checks the reason.
     pub(super) failed: Vec<String>,
     /// Those that could not run.
     pub(super) skipped: Vec<Skip>,
@@ -47,25 +47,36 @@ impl Skip {
 }
 
 impl Tally {
-    /// A check that is one test.
-    pub(super) fn check(&mut self, name: &str, result: anyhow::Result<()>) {
+    /// A check that is one test; its error names it.
+    pub(super) fn check(&mut self, result: anyhow::Result<()>) {
         match result {
             Ok(()) => self.passed += 1,
-            Err(error) => self.failed.push(format!("{name}: {error:#}")),
+            Err(error) => self.failed.push(format!("{error:#}")),
         }
     }
 
     /// Many tests; an error is one failure.
-    pub(super) fn add(&mut self, name: &str, result: anyhow::Result<Tally>) {
+    pub(super) fn add(&mut self, result: anyhow::Result<Tally>) {
         match result {
             Ok(more) => {
                 self.passed += more.passed;
                 self.failed.extend(more.failed);
                 self.skipped.extend(more.skipped);
             }
-            Err(error) => self.failed.push(format!("{name}: {error:#}")),
+            Err(error) => self.failed.push(format!("{error:#}")),
         }
     }
+}
+
+/// What a line of `cargo test` was.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// The tests of this target begin.
+    Target(String),
+    /// A test has ended; the sum so far.
+    Verdict(String),
+    /// Nothing that tells how far it is.
+    Other,
 }
 
 /// Reads the output of `cargo test` line by line.
@@ -79,8 +90,8 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Takes one line; returns what is worth showing as progress.
-    pub(super) fn line(&mut self, line: &str) -> Option<String> {
+    /// Takes one line, and says what it was.
+    pub(super) fn line(&mut self, line: &str) -> Said {
         let trimmed = line.trim();
         if let Some(target) = trimmed
             .strip_prefix("Running ")
@@ -88,7 +99,7 @@ impl Reader {
         {
             self.target = target.split(" (").next().unwrap_or(target).to_owned();
             self.shown.clear();
-            return Some(self.target.clone());
+            return Said::Target(self.target.clone());
         }
         if let Some(reason) = trimmed.strip_prefix("SKIP: ") {
             let test = if self.shown.is_empty() {
@@ -105,22 +116,27 @@ impl Reader {
                 self.tally.skipped.push(skip);
                 self.tally.passed = self.tally.passed.saturating_sub(1);
             }
-            return None;
+            return Said::Other;
         }
         if let Some(name) = trimmed
             .strip_prefix("---- ")
             .and_then(|rest| rest.strip_suffix(" stdout ----"))
         {
             name.clone_into(&mut self.shown);
-            return None;
+            return Said::Other;
         }
-        let (name, verdict) = trimmed.strip_prefix("test ")?.rsplit_once(" ... ")?;
+        let Some((name, verdict)) = trimmed
+            .strip_prefix("test ")
+            .and_then(|rest| rest.rsplit_once(" ... "))
+        else {
+            return Said::Other;
+        };
         match verdict {
             "ok" => self.tally.passed += 1,
             "FAILED" => self.tally.failed.push(format!("{}: {name}", self.target)),
             _ => {}
         }
-        Some(format!(
+        Said::Verdict(format!(
             "{} passed, {} failed",
             self.tally.passed,
             self.tally.failed.len()
@@ -193,9 +209,9 @@ test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
     #[test]
     fn an_error_is_a_failure() {
         let mut all = Tally::default();
-        all.add("compiling", Err(anyhow::anyhow!("reason")));
-        all.check("tidy", Ok(()));
-        all.check("clippy", Err(anyhow::anyhow!("reason")));
+        all.add(Err(anyhow::anyhow!("reason").context("compiling")));
+        all.check(Ok(()));
+        all.check(Err(anyhow::anyhow!("reason").context("clippy")));
         assert_eq!(
             (all.passed, all.failed.as_slice()),
             (
