@@ -7,14 +7,20 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
+
+use crate::process::{self, Process, ProcessId};
 
 type Action = Box<dyn FnOnce() + Send>;
 type Slot = Arc<Mutex<Option<Action>>>;
 
 static REGISTERED: Mutex<Vec<Slot>> = Mutex::new(Vec::new());
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// How long they may take to end when asked, all together.
+const END_LIMIT: Duration = Duration::from_secs(2);
 
 /// Exit code after a signal, as shells report SIGINT (128 + 2).
 const EXIT_INTERRUPTED: i32 = 130;
@@ -54,11 +60,7 @@ pub fn on_signals() -> anyhow::Result<()> {
         INTERRUPTED.store(true, Ordering::SeqCst);
         eprintln!("interrupted: cleaning up");
         undo_all();
-        // After SIGTERM, cargo and Maven still work for us; after Ctrl-C on a terminal they have got the signal themselves.
-        crate::process::descendants()
-            .iter()
-            .filter_map(|id| id.open())
-            .for_each(|process| process.terminate());
+        end_descendants();
         std::process::exit(EXIT_INTERRUPTED);
     })
     .context("cannot install the handler for SIGINT and SIGTERM")
@@ -69,6 +71,21 @@ pub fn on_signals() -> anyhow::Result<()> {
 pub fn before_exit() {
     while INTERRUPTED.load(Ordering::SeqCst) {
         std::thread::park();
+    }
+}
+
+/// Ends the programs that still work for us: after Ctrl-C on a terminal they have got the signal themselves, after SIGTERM not.
+fn end_descendants() {
+    let left: Vec<Process> = process::descendants()
+        .iter()
+        .filter_map(ProcessId::open)
+        .collect();
+    left.iter().for_each(Process::terminate);
+    let end = Instant::now() + END_LIMIT;
+    for process in left {
+        if !process.wait_gone(end.saturating_duration_since(Instant::now())) {
+            process.kill();
+        }
     }
 }
 
