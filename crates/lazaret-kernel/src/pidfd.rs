@@ -3,9 +3,9 @@
 //! A pidfd names the same process for ever, unlike its number. It becomes readable when the process ends.
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 /// A sentence longer than this is cut: a pipe that is writable takes so much at once (`PIPE_BUF`, `pipe(7)`).
 const MAX_SENTENCE: usize = 4096;
@@ -43,6 +43,9 @@ pub enum PidfdError {
         #[source]
         source: io::Error,
     },
+    /// `pidfd_send_signal(2)`.
+    #[error("cannot kill a process")]
+    Kill(#[source] io::Error),
     /// The reader of its standard error does not read.
     #[error("standard error of process {pid} took nothing for {PATIENCE_MS} ms")]
     Full {
@@ -73,6 +76,17 @@ pub fn open(pid: u32) -> Result<OwnedFd, PidfdError> {
         pid,
         source: error.into(),
     })
+}
+
+/// Kills the process behind a pidfd; one that has ended already is no error.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn kill(process: impl AsFd) -> Result<(), PidfdError> {
+    match rustix::process::pidfd_send_signal(process, Signal::KILL) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+        Err(error) => Err(PidfdError::Kill(error.into())),
+    }
 }
 
 /// A copy of descriptor `wanted` of this process.
@@ -160,6 +174,22 @@ mod tests {
         assert!(matches!(refused, Some(PidfdError::Full { .. })));
         child.kill().expect("killed");
         child.wait().expect("ended");
+    }
+
+    #[test]
+    fn a_process_is_killed_and_a_dead_one_is_no_error() {
+        let mut child = Command::new("cat")
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("cat starts");
+        let process = open(child.id()).expect("opened");
+        kill(&process).expect("killed");
+        let status = child.wait().expect("ended");
+        assert_eq!(
+            std::os::unix::process::ExitStatusExt::signal(&status),
+            Some(9)
+        );
+        kill(&process).expect("no error");
     }
 
     #[test]

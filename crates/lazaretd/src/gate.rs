@@ -186,10 +186,19 @@ fn looser(comparison: &Comparison) -> String {
     )
 }
 
+/// The calls by name; numbers that no table names are only counted. A runtime's libseccomp answers those that are newer
+/// than itself with `ENOSYS`, hundreds of them.
 fn stricter(comparison: &Comparison) -> Vec<String> {
-    let mut names: Vec<String> = comparison.stricter.iter().map(called).collect();
+    let (named, unnamed): (Vec<&Difference>, Vec<&Difference>) = comparison
+        .stricter
+        .iter()
+        .partition(|difference| call::name(&difference.call).is_some());
+    let mut names: Vec<String> = named.into_iter().map(called).collect();
     names.sort();
     names.dedup();
+    if !unnamed.is_empty() {
+        names.push(format!("{} numbers without a name", unnamed.len()));
+    }
     names
 }
 
@@ -262,6 +271,23 @@ mod tests {
             looser(&comparison),
             "the kernel's filter is looser than the policy: mount (i386) is allowed instead of denied with errno 1, \
              and 1 more"
+        );
+    }
+
+    #[test]
+    fn stricter_calls_are_listed_by_name_and_the_rest_is_counted() {
+        let comparison = Comparison {
+            stricter: vec![
+                difference(Abi::I386, 21),
+                difference(HOST, 0xffff),
+                difference(HOST, 0xfffe),
+                difference(Abi::I386, 21),
+            ],
+            ..Comparison::default()
+        };
+        assert_eq!(
+            stricter(&comparison),
+            ["mount (i386)", "2 numbers without a name"]
         );
     }
 

@@ -14,11 +14,14 @@ use lazaret_core::phase::Phase;
 use lazaret_kernel::handover::{Handover, Status};
 use lazaret_kernel::notify::{Answer, Answered, Listener, Notification, NotifyError, Polled};
 use lazaret_kernel::pidfd;
-use lazaret_kernel::process::{self, Execution};
+use lazaret_kernel::process::{self, Execution, NamespaceId};
 use std::collections::BTreeSet;
 use std::future::pending;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::task::{JoinError, JoinHandle};
+use tokio::time::MissedTickBehavior;
 
 /// `EACCES` (`include/uapi/asm-generic/errno-base.h`): what a refused `execve` returns.
 const EACCES: u16 = 13;
@@ -26,11 +29,16 @@ const EACCES: u16 = 13;
 /// Notifications answered before other tasks get their turn.
 const BATCH: usize = 64;
 
+/// How often it is looked whether a container has begun without asking.
+const BYPASS_INTERVAL: Duration = Duration::from_millis(250);
+
 /// Supervises a listener until every process behind it is gone.
 ///
 /// # Guarantees
-/// Until the papers are found in order no `execve` goes on. When this function gives up on an error, the listener is
-/// closed and what the container asks fails with `ENOSYS`.
+/// Until the papers are found in order no `execve` that the kernel asks about goes on. One that it does not ask about (a
+/// profile that was tampered with, or a policy that allows `execve` for good) is noticed at the container's next asked
+/// call, or after [`BYPASS_INTERVAL`]: then every asked call fails and the process is killed. When this function gives up
+/// on an error, the listener is closed and what the container asks fails with `ENOSYS`.
 pub(crate) async fn supervise(daemon: Arc<Daemon>, handover: Handover) {
     let Handover {
         listener,
@@ -92,6 +100,7 @@ pub(crate) async fn supervise(daemon: Arc<Daemon>, handover: Handover) {
         container,
         claim,
         pid,
+        process: pidfd::open(pid).ok().map(Arc::new),
         calls: Calls::new(),
         stage: Stage::Prelude(prelude),
     };
@@ -184,6 +193,8 @@ struct Session {
     claim: Claim,
     /// The process that was handed over.
     pid: u32,
+    /// The same; none when it is gone.
+    process: Option<Arc<OwnedFd>>,
     /// Calls of an `exec`.
     calls: Calls,
     stage: Stage,
@@ -201,7 +212,13 @@ impl Session {
         let listener = watched(listener).map_err(NotifyError::Poll)?;
         let mut first_ended = std::pin::pin!(self.first_ended());
         let mut first_runs = true;
+        let mut look = tokio::time::interval(BYPASS_INTERVAL);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let unchecked = match &self.stage {
+                Stage::Prelude(prelude) => prelude.is_unchecked(),
+                Stage::Open => false,
+            };
             let checked = async {
                 match &mut self.stage {
                     Stage::Prelude(Prelude {
@@ -221,6 +238,7 @@ impl Session {
                         Drained::Over => return Ok(()),
                     }
                 }
+                _ = look.tick(), if unchecked => self.look_for_bypass(),
                 () = &mut first_ended, if first_runs => {
                     first_runs = false;
                     if let Some(container) = &self.container {
@@ -234,7 +252,10 @@ impl Session {
     /// Waits for the end of a container's first process; for ever for an `exec`.
     fn first_ended(&self) -> impl Future<Output = ()> + use<> {
         let first = match self.life.kind() {
-            Kind::Container => pidfd::open(self.pid).ok(),
+            Kind::Container => self
+                .process
+                .as_ref()
+                .and_then(|process| process.try_clone().ok()),
             Kind::Exec => None,
         };
         async {
@@ -262,19 +283,42 @@ impl Session {
     }
 
     fn on_call(&mut self, listener: &Listener, asked: &Notification) -> Result<(), NotifyError> {
-        match &mut self.stage {
-            Stage::Prelude(prelude) => {
-                if prelude.is_over(self.pid) {
-                    self.stage = Stage::Open;
-                    self.answer(listener, asked)
-                } else if prelude.is_runtime(asked.tid) {
-                    self.on_runtime_call(listener, asked)
-                } else {
-                    self.answer(listener, asked)
-                }
+        if let Stage::Prelude(prelude) = &self.stage {
+            if prelude.is_runtime(asked.tid) {
+                return self.on_runtime_call(listener, asked);
             }
-            Stage::Open => self.answer(listener, asked),
+            if prelude.passed.is_empty() {
+                self.look_for_bypass();
+                return listener.respond(asked.id, Answer::Errno(EACCES)).map(drop);
+            }
+            if !prelude.is_runtime(self.pid) {
+                self.stage = Stage::Open;
+            }
         }
+        self.answer(listener, asked)
+    }
+
+    /// Bars a container whose program runs although nothing was checked.
+    fn look_for_bypass(&mut self) {
+        let Stage::Prelude(prelude) = &mut self.stage else {
+            return;
+        };
+        if !prelude.is_unchecked() || prelude.is_runtime(self.pid) {
+            return;
+        }
+        prelude.refused = true;
+        let refusal = Refusal::new(
+            "execve-unasked",
+            "the kernel's filter does not ask about execve, so it began before its papers were checked",
+        );
+        let said = refusal.clone();
+        let (pid, exec) = (self.pid, self.life.kind() == Kind::Exec);
+        let (process, namespace) = (self.process.clone(), self.claim.namespace);
+        tokio::task::spawn_blocking(move || {
+            say(pid, exec, &said);
+            kill(process.as_deref(), namespace);
+        });
+        self.refused(refusal);
     }
 
     /// A call of the runtime's own: goes on, unless it would execute something.
@@ -284,7 +328,7 @@ impl Session {
         asked: &Notification,
     ) -> Result<(), NotifyError> {
         let Stage::Prelude(prelude) = &mut self.stage else {
-            return self.answer(listener, asked);
+            return Ok(());
         };
         let execve = call::is_execve(&asked.call);
         if execve && prelude.refused {
@@ -515,16 +559,14 @@ impl Session {
 }
 
 impl Prelude {
-    /// Whether the first process executes another program than the runtime's.
-    fn is_over(&self, pid: u32) -> bool {
-        !self.passed.is_empty() && !self.is_runtime(pid)
+    /// Whether neither an `execve` was let go nor all of them barred.
+    fn is_unchecked(&self) -> bool {
+        self.passed.is_empty() && !self.refused
     }
 
     /// Whether this process or thread still executes the runtime's program. A process that is gone does not.
     fn is_runtime(&self, tid: u32) -> bool {
-        // before anything was admitted nothing else can run
-        self.passed.is_empty()
-            || (self.runtime.is_some() && process::execution(tid).ok() == self.runtime)
+        self.runtime.is_some() && process::execution(tid).ok() == self.runtime
     }
 }
 
@@ -567,5 +609,21 @@ fn say(pid: u32, exec: bool, refusal: &Refusal) {
             "{}, and the container cannot be told: {error:#}",
             sentence.trim_end()
         );
+    }
+}
+
+/// Kills a process that runs without papers. Never one of the machine's own pid namespace.
+fn kill(process: Option<&OwnedFd>, namespace: NamespaceId) {
+    let foreign = process::own_pid_namespace().is_ok_and(|own| own != namespace);
+    match process {
+        Some(process) if foreign => {
+            if let Err(error) = pidfd::kill(process) {
+                tracing::error!("{:#}", anyhow::Error::from(error));
+            }
+        }
+        Some(_) => tracing::error!(
+            "a container without papers shares the host's pid namespace: not killed"
+        ),
+        None => {}
     }
 }

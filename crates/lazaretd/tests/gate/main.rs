@@ -6,6 +6,7 @@ mod daemon;
 mod node;
 mod phases;
 mod refusals;
+mod runc;
 
 /// Runs in a container only, see [`node`].
 #[test]

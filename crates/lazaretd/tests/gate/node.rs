@@ -37,7 +37,7 @@ const IMAGE: &[u8] = include_bytes!("../../../../tests/vectors/engines/image-con
 const RECORDED_ID: &str = "1f0a23d70766c7302ccf646d56f5ea5412af8365e479b55a756e43dd22ba0730";
 
 /// What a shell needs to come up. `chdir` is the call to try: a builtin of the shell makes it.
-const STARTUP: &[&str] = &[
+pub(crate) const STARTUP: &[&str] = &[
     "access",
     "arch_prctl",
     "brk",
@@ -313,7 +313,7 @@ impl Node {
     }
 
     /// Docker's files for a new container; returns its id.
-    fn docker_container(&self) -> String {
+    pub(crate) fn docker_container(&self) -> String {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let id = format!("{:064x}", NEXT.fetch_add(1, Ordering::Relaxed));
         let folder = self.path("docker/containers").join(&id);
@@ -532,7 +532,7 @@ impl Sandbox {
     }
 }
 
-fn hear(from: &mut BufReader<ChildStdout>) -> String {
+pub(crate) fn hear(from: &mut BufReader<ChildStdout>) -> String {
     loop {
         let mut line = String::new();
         assert!(
