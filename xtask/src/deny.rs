@@ -1,6 +1,6 @@
 //! Licences, sources and duplicates of all dependencies, judged by cargo-deny under `deny.toml`.
 //!
-//! Not part of `cargo xtask test`: cargo-deny takes longer to build than all of Lazaret. Advisories are left out: their
+//! Not part of `cargo xtask test`: cargo-deny takes four minutes of CPU time to build. Advisories are left out: their
 //! database is fetched from a host that a build machine need not reach.
 
 use crate::command::{command, exists, run_logged};
