@@ -3,7 +3,7 @@
 use crate::args::{Bench, BenchTarget, Report};
 use crate::bench::cgroup::CpuAccount;
 use crate::bench::summary::summarise;
-use crate::bench::{BenchPlan, Target, run};
+use crate::bench::{BenchPlan, Network, Target, run};
 use crate::cleanup::write_file;
 use crate::engine::Engine;
 use crate::exit::{Exit, OrExit, Outcome, fail};
@@ -22,36 +22,16 @@ use lazaret_core::profile::Profile;
 use lazaret_fhir::load::Mix;
 use lazaret_kernel::netns::NetworkNamespace;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// `lazaret bench`
 ///
 /// # Errors
-/// Exit 1 when a target does not run or cannot be put under load, 2 when they are in different networks.
+/// Exit 1 when a target does not run or cannot be put under load.
 pub fn bench(args: &Bench) -> Outcome {
     let steps = Steps::new("bench");
-    let mut targets = Vec::new();
-    let mut networks: Vec<(u32, PathBuf)> = Vec::new();
-    for target in &args.targets {
-        let (target, pid) = find(target)?;
-        targets.push(target);
-        let path = format!("/proc/{pid}/ns/net");
-        let link = std::fs::read_link(&path)
-            .with_context(|| format!("cannot read `{path}`"))
-            .or_exit(Exit::HostCannot)?;
-        networks.push((pid, link));
-    }
-    // clap requires at least one target
-    let Some((pid, first)) = networks.first() else {
-        return fail(Exit::Usage, "no target");
-    };
-    if networks.iter().any(|(_, other)| other != first) {
-        return fail(
-            Exit::Usage,
-            "the targets are in different networks: run them with the same --network",
-        );
-    }
-    let network = NetworkNamespace::of(*pid).or_exit(Exit::HostCannot)?;
+    let targets = args.targets.iter().map(find).collect::<Outcome<Vec<_>>>()?;
     let plan = BenchPlan {
         targets,
         rounds: args.rounds,
@@ -62,10 +42,7 @@ pub fn bench(args: &Bench) -> Outcome {
         seed: args.seed,
     };
     let progress = |round, of| steps.step(&format!("round {round} of {of}"));
-    let result = network
-        .run(|| run(&plan, progress))
-        .or_exit(Exit::HostCannot)?
-        .or_exit(Exit::No)?;
+    let result = run(&plan, progress).or_exit(Exit::No)?;
     let json = serde_json::json!({
         "type": "bench", "v": 1, "rounds": result.rounds, "throughput": result.throughput,
         "cpu_per_request": result.cpu_per_request, "latency": result.latency,
@@ -78,7 +55,7 @@ pub fn bench(args: &Bench) -> Outcome {
     Ok(Exit::Yes)
 }
 
-fn find(target: &BenchTarget) -> Outcome<(Target, u32)> {
+fn find(target: &BenchTarget) -> Outcome<Target> {
     let base = target.url.parse().or_exit(Exit::Usage)?;
     let state = Engine.state(&target.container).or_exit(Exit::No)?;
     if !state.running {
@@ -90,14 +67,14 @@ fn find(target: &BenchTarget) -> Outcome<(Target, u32)> {
     let cpu = CpuAccount::of_process(state.pid)
         .context("cannot find the container's CPU time")
         .or_exit(Exit::HostCannot)?;
-    Ok((
-        Target {
-            protection: target.protection,
-            base,
-            cpu: Some(cpu),
-        },
-        state.pid,
-    ))
+    let network = NetworkNamespace::of(state.pid).or_exit(Exit::HostCannot)?;
+    let network = Network::Of(Arc::new(network));
+    Ok(Target {
+        protection: target.protection,
+        base,
+        network,
+        cpu: Some(cpu),
+    })
 }
 
 /// `lazaret report`

@@ -1,21 +1,22 @@
 //! Stage 7: the study's demonstration. A rogue class in a derived image, reached by HTTP, with the privileges that make its
 //! attacks possible; each is tried under each protection. What counts is what the host sees: the file on its disk.
 
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use serde_json::Value;
 
 use super::facts::{Attack, Facts};
 use super::gate::{phase, wait_serving};
-use super::http::{Network, get};
 use super::serve::Protection;
-use super::world::{HEALTH, World};
+use super::world::{HEALTH, PORT, World};
 use crate::command::output;
 use crate::loop_disk::{CONTENT, FILE, LoopDisk};
+use crate::network::{get, wait_answering, wait_ready, within};
 
-const FHIR_PORT: u16 = 8091;
-const ROGUE_PORT: u16 = 8092;
+/// Where the rogue class listens, beside the server.
+const ROGUE_PORT: u16 = 8081;
 const LIMIT: Duration = Duration::from_secs(120);
 const NAMES: [(&str, &str); 5] = [
     ("mount", "mount_escape"),
@@ -27,7 +28,6 @@ const NAMES: [(&str, &str); 5] = [
 
 /// Tries every attack under every protection.
 pub(super) fn attacks(world: &World, facts: &mut Facts) -> anyhow::Result<()> {
-    let network = Network::of(world.docker.pid()?)?;
     for protection in [
         Protection::Unconfined,
         Protection::Default,
@@ -37,8 +37,9 @@ pub(super) fn attacks(world: &World, facts: &mut Facts) -> anyhow::Result<()> {
             .steps
             .step(&format!("attacks under `{}`", protection.name()), |step| {
                 let disk = LoopDisk::create(&world.out)?;
-                let victim = Victim::start(world, protection, &disk, &network)?;
+                let victim = Victim::start(world, protection, &disk)?;
                 let round = |name: &'static str| -> anyhow::Result<Vec<Attack>> {
+                    let network = world.network(&victim.id)?;
                     let found = NAMES
                         .iter()
                         .map(|(call, attack)| one(&network, &disk, call, attack, name));
@@ -50,7 +51,7 @@ pub(super) fn attacks(world: &World, facts: &mut Facts) -> anyhow::Result<()> {
                     if phase(world, &victim.id)?.as_deref() != Some("startup") {
                         bail!("the attacks of the start took longer than the start");
                     }
-                    victim.wait_ready(&network)?;
+                    victim.wait_ready()?;
                     wait_serving(world, &victim.id)?;
                     found.extend(round("lazaret_serving")?);
                 } else {
@@ -71,7 +72,7 @@ pub(super) fn attacks(world: &World, facts: &mut Facts) -> anyhow::Result<()> {
 }
 
 fn one(
-    network: &Network,
+    network: &Path,
     disk: &LoopDisk,
     call: &str,
     name: &'static str,
@@ -84,8 +85,7 @@ fn one(
         ),
         other => format!("/attack/{other}"),
     };
-    let (status, body) = network
-        .run(|| get(ROGUE_PORT, &path, Duration::from_secs(30)))?
+    let (status, body) = within(network, || get(ROGUE_PORT, &path, Duration::from_secs(30)))
         .with_context(|| format!("attack {name}"))?;
     let answer: Value = serde_json::from_str(body.trim())
         .with_context(|| format!("attack {name}: status {status}, {body}"))?;
@@ -134,11 +134,10 @@ impl<'w> Victim<'w> {
         world: &'w World,
         protection: Protection,
         disk: &LoopDisk,
-        network: &Network,
     ) -> anyhow::Result<Victim<'w>> {
         let mut args = vec!["run".to_owned(), "--detach".to_owned()];
         // the hardened run keeps its other limits: it is given just what a careless operator gives for a backup or a debugger
-        let hardened = World::server_args(FHIR_PORT);
+        let hardened = World::server_args();
         args.extend(
             hardened
                 .into_iter()
@@ -150,47 +149,26 @@ impl<'w> Victim<'w> {
             "--cap-add=SYS_PTRACE".to_owned(),
             "--security-opt=apparmor=unconfined".to_owned(),
             format!("--device={}", disk.device().display()),
-            format!("--env=ROGUE_PORT={ROGUE_PORT}"),
         ]);
         args.extend(protection.args().iter().map(ToString::to_string));
         args.push(world.rogue.reference().to_owned());
         let id = output(&mut world.docker.docker(args))?.trim().to_owned();
         let victim = Victim { world, id };
-        victim.wait(network, || {
-            get(ROGUE_PORT, "/", Duration::from_secs(5)).is_ok()
-        })?;
+        let answering = within(&world.network(&victim.id)?, || {
+            wait_answering(ROGUE_PORT, LIMIT)
+        });
+        answering.with_context(|| world.last_words(&victim.id))?;
         Ok(victim)
     }
 
-    fn wait_ready(&self, network: &Network) -> anyhow::Result<()> {
-        self.wait(network, || {
-            get(FHIR_PORT, HEALTH, Duration::from_secs(5)).is_ok_and(|(status, _)| status == 200)
-        })
-    }
-
-    fn wait(&self, network: &Network, done: impl Fn() -> bool + Sync) -> anyhow::Result<()> {
-        let began = Instant::now();
-        let came = network.run(|| {
-            while !done() {
-                if began.elapsed() > LIMIT {
-                    return false;
-                }
-                std::thread::sleep(Duration::from_millis(25));
-            }
-            true
-        })?;
-        if !came {
-            let logs = self
-                .world
-                .docker
-                .docker(["logs", "--tail", "5", &self.id])
-                .output()?;
-            bail!(
-                "the rogue server does not answer: {}",
-                String::from_utf8_lossy(&logs.stderr).trim()
-            );
-        }
-        Ok(())
+    fn wait_ready(&self) -> anyhow::Result<()> {
+        let gone = || !self.world.docker.runs(&self.id);
+        let ready = within(&self.world.network(&self.id)?, || {
+            wait_ready(PORT, HEALTH, LIMIT, gone)
+        });
+        ready
+            .map(drop)
+            .with_context(|| self.world.last_words(&self.id))
     }
 }
 

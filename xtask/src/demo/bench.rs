@@ -5,7 +5,7 @@ use std::process::Stdio;
 use anyhow::{Context, bail};
 
 use super::serve::Server;
-use super::world::World;
+use super::world::{BASE, World};
 
 /// Rounds that count, rounds that warm up, seconds of each target in each.
 const ROUNDS: [&str; 6] = ["--rounds", "10", "--warm-up", "1", "--seconds", "3"];
@@ -21,7 +21,7 @@ pub(super) fn bench(world: &World, fleet: &[Server<'_>]) -> anyhow::Result<()> {
                     "{},{},{}",
                     server.protection.name(),
                     server.id,
-                    server.base()
+                    BASE
                 ));
             }
             bench

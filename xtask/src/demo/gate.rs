@@ -1,6 +1,7 @@
 //! The gate of the demonstration's node: a `lazaretd` of its own, started, killed, and started again.
 
 use std::fs::{self, File};
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -23,7 +24,12 @@ pub(super) struct Gate {
 impl Gate {
     /// Starts it and waits until it answers.
     pub(super) fn start(world: &World) -> anyhow::Result<Gate> {
-        let node = world.node.path();
+        let state = world.node.path().join("state");
+        // state of running containers is nobody else's business: the daemon refuses a folder that others can look into
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .recursive(true)
+            .create(&state)?;
         let log = File::options()
             .create(true)
             .append(true)
@@ -39,10 +45,9 @@ impl Gate {
             .arg("--events")
             .arg(world.events())
             .arg("--state-dir")
-            .arg(node.join("state"));
+            .arg(&state);
         daemon.arg("--docker-root").arg(world.docker.data_root());
         daemon.stdout(Stdio::null()).stderr(log);
-        fs::create_dir_all(node.join("state"))?;
         let mut gate = Gate {
             child: daemon.spawn().context("cannot run lazaretd")?,
         };

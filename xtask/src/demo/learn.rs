@@ -4,10 +4,7 @@ use std::process::Stdio;
 
 use anyhow::{Context, bail};
 
-use super::world::{HEALTH, World};
-
-/// Port of the servers that are learnt from.
-const PORT: u16 = 8080;
+use super::world::{BASE, HEALTH, World};
 
 /// Learns; leaves `recordings/`, `coverage-1.json`, `coverage-2.json`, `policy.yaml` and `profile.json`.
 pub(super) fn learn(world: &World) -> anyhow::Result<()> {
@@ -15,7 +12,6 @@ pub(super) fn learn(world: &World) -> anyhow::Result<()> {
         .steps
         .step("learn: two runs, recorded and exercised", |_| {
             let out = world.out.display().to_string();
-            let base = format!("http://127.0.0.1:{PORT}/fhir");
             let mut args = vec![
                 "learn",
                 world.hapi.reference(),
@@ -24,7 +20,7 @@ pub(super) fn learn(world: &World) -> anyhow::Result<()> {
                 "--runs",
                 "2",
                 "--fhir-base",
-                &base,
+                BASE,
             ];
             args.extend([
                 "--ready",
@@ -36,7 +32,7 @@ pub(super) fn learn(world: &World) -> anyhow::Result<()> {
                 "--dwell",
                 "3",
             ]);
-            let run_args: Vec<String> = World::server_args(PORT)
+            let run_args: Vec<String> = World::server_args()
                 .iter()
                 .map(|arg| format!("--run-arg={arg}"))
                 .collect();

@@ -8,7 +8,6 @@ mod attack;
 mod bench;
 mod facts;
 mod gate;
-mod http;
 mod learn;
 mod refuse;
 mod restart;

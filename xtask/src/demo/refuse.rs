@@ -10,9 +10,6 @@ use super::serve::Protection;
 use super::trust::{self, Papers};
 use super::world::World;
 
-/// A port that no other server has.
-const PORT: u16 = 8090;
-
 /// Tries each case, and at the end puts the good papers back.
 pub(super) fn refusals(world: &World, papers: &Papers, facts: &mut Facts) -> anyhow::Result<()> {
     let good = fs::read(&papers.good)?;
@@ -85,7 +82,7 @@ fn attempt(world: &World, case: &'static str) -> anyhow::Result<Refusal> {
         .step(&format!("start with papers not in order: {case}"), |step| {
             let name = format!("refused-{}", case.replace('_', "-"));
             let mut args = vec!["run".to_owned(), format!("--name={name}")];
-            args.extend(World::server_args(PORT));
+            args.extend(World::server_args());
             args.extend(Protection::Lazaret.args().iter().map(ToString::to_string));
             args.extend([world.hapi.reference().to_owned(), "--version".to_owned()]);
             let done = world

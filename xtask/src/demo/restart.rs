@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::facts::{DaemonRestart, Facts};
 use super::gate::Gate;
 use super::serve::{Protection, Server};
-use super::world::World;
+use super::world::{BASE, World};
 
 /// Seconds of requests; the daemon is killed after a third of them, and away for another.
 const SECONDS: u64 = 12;
@@ -38,7 +38,7 @@ pub(super) fn restart(
                 .arg("--out")
                 .arg(&out);
             load.arg("--target")
-                .arg(format!("lazaret,{},{}", server.id, server.base()));
+                .arg(format!("lazaret,{},{BASE}", server.id));
             let mut load = load
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())

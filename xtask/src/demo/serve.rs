@@ -6,12 +6,11 @@ use anyhow::{Context, bail};
 
 use super::facts::Facts;
 use super::gate::wait_serving;
-use super::http::{Network, get};
-use super::world::{HEALTH, RUNTIME, World};
-use crate::command::{output, run};
+use super::world::{BASE, HEALTH, PORT, RUNTIME, World};
+use crate::command::{command, output, run};
+use crate::network::{wait_ready, within};
 
 const READY_LIMIT: Duration = Duration::from_secs(300);
-const POLL: Duration = Duration::from_millis(25);
 /// Starts of each protection beside those of the fleet, for a median of three.
 const MORE_STARTS: u32 = 2;
 
@@ -41,15 +40,6 @@ impl Protection {
         }
     }
 
-    const fn port(self) -> u16 {
-        match self {
-            Protection::Unconfined => 8081,
-            Protection::Default => 8082,
-            Protection::DefaultAgain => 8083,
-            Protection::Lazaret => 8084,
-        }
-    }
-
     /// What `docker run` is told.
     pub(super) const fn args(self) -> &'static [&'static str] {
         match self {
@@ -70,19 +60,16 @@ pub(super) struct Server<'w> {
 }
 
 impl Server<'_> {
-    /// The FHIR base inside the engine's network.
-    pub(super) fn base(&self) -> String {
-        format!("http://127.0.0.1:{}/fhir", self.protection.port())
-    }
-
     fn exercise(&self, number: u32) -> anyhow::Result<()> {
         let (world, name) = (self.world, self.protection.name());
         world.steps.step(&format!("exercise under `{name}`"), |_| {
-            let mut command = world.docker.in_network(world.programs.path("lazaret")?)?;
+            let network = world.network(&self.id)?;
+            let mut command = command("nsenter", [format!("--net={}", network.display())]);
+            command.arg(world.programs.path("lazaret")?);
             command.args([
                 "exercise",
                 "fhir",
-                &self.base(),
+                BASE,
                 "--run",
                 &number.to_string(),
                 "--out",
@@ -115,9 +102,8 @@ impl Drop for Server<'_> {
 fn start<'w>(world: &'w World, protection: Protection) -> anyhow::Result<Server<'w>> {
     let name = protection.name();
     world.steps.step(&format!("start under `{name}`"), |_| {
-        let network = Network::of(world.docker.pid()?)?;
         let mut args = vec!["run".to_owned(), "--detach".to_owned()];
-        args.extend(World::server_args(protection.port()));
+        args.extend(World::server_args());
         args.extend(protection.args().iter().map(ToString::to_string));
         args.push(world.hapi.reference().to_owned());
         let began = Instant::now();
@@ -128,31 +114,11 @@ fn start<'w>(world: &'w World, protection: Protection) -> anyhow::Result<Server<
             protection,
             seconds: 0.0,
         };
-        let ready = || {
-            get(protection.port(), HEALTH, Duration::from_secs(5))
-                .is_ok_and(|(status, _)| status == 200)
-        };
-        let waited = network.run(|| {
-            while !ready() {
-                if began.elapsed() > READY_LIMIT {
-                    return false;
-                }
-                std::thread::sleep(POLL);
-            }
-            true
-        })?;
+        let gone = || !world.docker.runs(&server.id);
+        let network = world.network(&server.id)?;
+        let ready = within(&network, || wait_ready(PORT, HEALTH, READY_LIMIT, gone));
         server.seconds = began.elapsed().as_secs_f64();
-        if !waited {
-            let logs = world
-                .docker
-                .docker(["logs", "--tail", "5", &server.id])
-                .output()
-                .context("docker logs")?;
-            bail!(
-                "the server is not ready after {READY_LIMIT:?}: {}",
-                String::from_utf8_lossy(&logs.stderr)
-            );
-        }
+        ready.with_context(|| world.last_words(&server.id))?;
         Ok(server)
     })
 }

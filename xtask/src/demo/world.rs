@@ -8,7 +8,7 @@ use std::process::Command;
 
 use anyhow::Context;
 
-use crate::command::command;
+use crate::command::{command, output};
 use crate::engine::{Docker, Runtime};
 use crate::image::Image;
 use crate::programs::Programs;
@@ -17,7 +17,7 @@ use crate::steps::Steps;
 
 /// How the FHIR server is run, hardened as its image bears it.
 const HARDENED: [&str; 9] = [
-    "--network=host",
+    "--network=none",
     "--read-only",
     "--tmpfs=/tmp:mode=1777",
     "--tmpfs=/data:mode=1777",
@@ -27,6 +27,12 @@ const HARDENED: [&str; 9] = [
     "--pids-limit=512",
     "--stop-timeout=60",
 ];
+
+/// Where the server listens, in a network of its own.
+pub(super) const PORT: u16 = 8080;
+
+/// Its FHIR base there.
+pub(super) const BASE: &str = "http://127.0.0.1:8080/fhir";
 
 /// Answers 200 when the server serves; cheap, unlike `/fhir/metadata` with its 1.5 MB.
 pub(super) const HEALTH: &str = "/health";
@@ -122,13 +128,31 @@ impl World {
         Ok(lazaret)
     }
 
-    /// Arguments of `docker run` for a hardened FHIR server on this port.
-    pub(super) fn server_args(port: u16) -> Vec<String> {
+    /// What a container printed last, for an error.
+    pub(super) fn last_words(&self, id: &str) -> String {
+        match self.docker.docker(["logs", "--tail", "5", id]).output() {
+            Ok(logs) => format!(
+                "it said: {}",
+                String::from_utf8_lossy(&[logs.stdout, logs.stderr].concat()).trim()
+            ),
+            Err(error) => format!("its log cannot be read: {error}"),
+        }
+    }
+
+    /// The network namespace of a running container: it has no network but its own loopback.
+    pub(super) fn network(&self, id: &str) -> anyhow::Result<PathBuf> {
+        let pid = output(
+            &mut self
+                .docker
+                .docker(["inspect", "--format", "{{.State.Pid}}", id]),
+        )?;
+        Ok(PathBuf::from(format!("/proc/{}/ns/net", pid.trim())))
+    }
+
+    /// Arguments of `docker run` for a hardened FHIR server.
+    pub(super) fn server_args() -> Vec<String> {
         let mut args: Vec<String> = HARDENED.iter().map(ToString::to_string).collect();
-        args.push(format!("--env=FHIR_PORT={port}"));
         args.push("--env=FHIR_BIND=127.0.0.1".to_owned());
-        args.push("--env=FHIR_JDBC_URL=jdbc:h2:file:/data/fhir".to_owned());
-        args.push("--env=FHIR_DDL=update".to_owned());
         args
     }
 }

@@ -14,7 +14,9 @@ use crate::report::data::{CpuPerRequest, Latency, Protection, Report, Round, Sam
 use cgroup::{CpuAccount, ReadError};
 use lazaret_fhir::base::Base;
 use lazaret_fhir::load::{self, LoadError, LoadPlan, LoadResult, Mix, Prepared};
+use lazaret_kernel::netns::{NetnsError, NetworkNamespace};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Time for one request; a server that needs longer has failed it.
@@ -27,8 +29,28 @@ pub struct Target {
     pub protection: Protection,
     /// Its FHIR base.
     pub base: Base,
+    /// The network it is reached in.
+    pub network: Network,
     /// Where the CPU time of its cgroup is read; `None` leaves CPU time unmeasured.
     pub cpu: Option<CpuAccount>,
+}
+
+/// The network that a server is reached in.
+#[derive(Clone, Debug)]
+pub enum Network {
+    /// This program's.
+    Own,
+    /// A container's.
+    Of(Arc<NetworkNamespace>),
+}
+
+impl Network {
+    fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, NetnsError> {
+        match self {
+            Network::Own => Ok(work()),
+            Network::Of(network) => network.run(work),
+        }
+    }
 }
 
 /// What is measured.
@@ -99,6 +121,14 @@ pub enum BenchError {
         /// Why.
         source: LoadError,
     },
+    /// The network of a target cannot be entered.
+    #[error("target `{protection}`")]
+    Network {
+        /// The target.
+        protection: Protection,
+        /// Why.
+        source: NetnsError,
+    },
     /// The CPU time of a target cannot be read.
     #[error("target `{protection}`, round {round}")]
     Cpu {
@@ -134,7 +164,10 @@ pub fn run(plan: &BenchPlan, progress: impl FnMut(u32, u32)) -> Result<BenchResu
         .iter()
         .map(|target| {
             let protection = target.protection;
-            load::prepare(&target.base, plan.clients, REQUEST_TIMEOUT)
+            target
+                .network
+                .run(|| load::prepare(&target.base, plan.clients, REQUEST_TIMEOUT))
+                .map_err(|source| BenchError::Network { protection, source })?
                 .map(|prepared| (protection, prepared))
                 .map_err(|source| BenchError::Prepare { protection, source })
         })
@@ -149,14 +182,26 @@ pub fn run(plan: &BenchPlan, progress: impl FnMut(u32, u32)) -> Result<BenchResu
             seed: plan.seed.wrapping_add(u64::from(round)),
             request_timeout: REQUEST_TIMEOUT,
         };
-        match prepared.get(&target.protection) {
-            Some(prepared) => load::run(&load, prepared),
-            // Cannot happen, each target was prepared; were it to, the load has nobody to work for.
-            None => Err(LoadError::Clients {
-                clients: plan.clients,
-                limit: 0,
-            }),
-        }
+        let protection = target.protection;
+        let failed = |source| BenchError::Load {
+            protection,
+            round,
+            source,
+        };
+        // Cannot happen, each target was prepared; were it to, the load has nobody to work for.
+        let nobody = || LoadError::Clients {
+            clients: plan.clients,
+            limit: 0,
+        };
+        let prepared = prepared
+            .get(&protection)
+            .ok_or_else(nobody)
+            .map_err(failed)?;
+        let run = || load::run(&load, prepared);
+        let result = target.network.run(run);
+        result
+            .map_err(|source| BenchError::Network { protection, source })?
+            .map_err(failed)
     };
     Ok(summary::summarise(rounds(plan, drive, progress)?))
 }
@@ -167,7 +212,7 @@ pub fn run(plan: &BenchPlan, progress: impl FnMut(u32, u32)) -> Result<BenchResu
 /// does later for these requests is not in it, and what it does by itself meanwhile is.
 fn rounds(
     plan: &BenchPlan,
-    mut drive: impl FnMut(&Target, u32) -> Result<LoadResult, LoadError>,
+    mut drive: impl FnMut(&Target, u32) -> Result<LoadResult, BenchError>,
     mut progress: impl FnMut(u32, u32),
 ) -> Result<Vec<Round>, BenchError> {
     let mut orders = stats::Orders::new(plan.seed);
@@ -212,7 +257,7 @@ fn check(plan: &BenchPlan) -> Result<(), BenchError> {
 fn measure(
     target: &Target,
     round: u32,
-    drive: &mut impl FnMut(&Target, u32) -> Result<LoadResult, LoadError>,
+    drive: &mut impl FnMut(&Target, u32) -> Result<LoadResult, BenchError>,
 ) -> Result<Sample, BenchError> {
     let protection = target.protection;
     let cpu = || {
@@ -224,11 +269,7 @@ fn measure(
         })
     };
     let before = cpu()?;
-    let load = drive(target, round).map_err(|source| BenchError::Load {
-        protection,
-        round,
-        source,
-    })?;
+    let load = drive(target, round)?;
     let after = cpu()?;
     let requests = load.requests.saturating_sub(load.failed);
     // Latencies are those of the requests that succeeded: without any there are none.

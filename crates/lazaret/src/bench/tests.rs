@@ -7,6 +7,7 @@ fn target(protection: Protection, cpu: Option<CpuAccount>) -> Target {
     Target {
         protection,
         base: "http://127.0.0.1:1/fhir".parse().expect("a base"),
+        network: Network::Own,
         cpu,
     }
 }
@@ -131,8 +132,12 @@ fn ends_with_an_error_that_names_the_target() {
         })
     ));
     let one = plan(vec![target(Protection::Lazaret, None)]);
-    let fail = |_: &Target, round| match round {
-        3 => Err(LoadError::Mix { requests: 0 }),
+    let fail = |target: &Target, round| match round {
+        3 => Err(BenchError::Load {
+            protection: target.protection,
+            round,
+            source: LoadError::Mix { requests: 0 },
+        }),
         _ => Ok(load(0)),
     };
     let error = rounds(&one, fail, |_, _| ()).expect_err("refused");
