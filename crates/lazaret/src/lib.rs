@@ -1,6 +1,8 @@
 //! The command line of Lazaret: shells around the pure crates. `args` says what was typed, a module per verb says what it
 //! means.
 
+#![forbid(unsafe_code)]
+
 pub mod args;
 pub mod bench;
 pub mod cleanup;

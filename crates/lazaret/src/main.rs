@@ -1,5 +1,7 @@
 //! Parse, run, exit code.
 
+#![forbid(unsafe_code)]
+
 use clap::Parser;
 use lazaret::args::Cli;
 use lazaret::exit::Exit;

@@ -1,19 +1,10 @@
-//! From a profile to a policy text: every rule with its reason.
-//!
-//! Nothing is guessed silently: what is allowed without having been seen (what the kernel returns through, the vDSO's
-//! fallbacks, equivalents) says so in its rule, and what was seen but cannot be allowed is a [`Warning`].
+//! From what was seen to rules: which calls, in which phases, under which conditions, and why.
 
+use super::{Stability, Warning};
 use crate::ceiling::{self, NAMESPACE_FLAGS, Reach};
-use crate::digest::Digest;
-use crate::format::policy::{
-    API_VERSION, CeilingV1, ConditionV1, EnvironmentV1, EvidenceV1, HttpV1, ImageV1, KIND,
-    MetadataV1, ModeV1, OtherwiseV1, PhasesV1, PolicyV1, PreludeV1, RuleV1, ServingV1, ValueV1,
-    WhenV1,
-};
+use crate::format::policy::{ConditionV1, RuleV1, ValueV1};
 use crate::phase::Phase;
-use crate::policy::ServingWhen;
-use crate::profile::{Profile, Seen, Unseen};
-use crate::recording::{Gap, Recording};
+use crate::profile::Seen;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -32,8 +23,6 @@ const VDSO: [&str; 5] = [
     "gettimeofday",
     "time",
 ];
-/// Oldest kernel with the allow bitmap and a notification that can be trusted with phases (DESIGN §10).
-const OLDEST_KERNEL: &str = ">=5.11";
 
 /// Calls that do the same for different C libraries and versions; glibc 2.26 to 2.41, musl 1.2.
 const EQUIVALENT: [&[&str]; 16] = [
@@ -55,297 +44,15 @@ const EQUIVALENT: [&[&str]; 16] = [
     &["rename", "renameat", "renameat2"],
 ];
 
-/// Which calls are allowed beside those seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stability {
-    /// None.
-    Exact,
-    /// Those that differ only by C library and version.
-    Equivalent,
-}
-
-/// What the policy shall say beside its rules.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
-    /// Its name.
-    pub name: String,
-    /// Its revision.
-    pub revision: u64,
-    /// When it serves.
-    pub serving: Option<ServingWhen>,
-    /// See [`Stability`].
-    pub stability: Stability,
-}
-
-/// A profile that no policy can be made from.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SynthError {
-    /// No recording.
-    #[error("no recording was given")]
-    Nothing,
-    /// Recordings of different images.
-    #[error("the recordings are of different images: `{one}` and `{other}` share no digest")]
-    Images {
-        /// One.
-        one: String,
-        /// Another.
-        other: String,
-    },
-    /// Recordings of different machines.
-    #[error("the recordings are of different architectures: {one} and {other}")]
-    Architectures {
-        /// One.
-        one: Abi,
-        /// Another.
-        other: Abi,
-    },
-    /// An incomplete recording.
-    #[error("recording {recording} is incomplete: {gap}")]
-    Incomplete {
-        /// Its digest.
-        recording: Digest,
-        /// Why.
-        gap: Gap,
-    },
-    /// Calls by a convention that the policy closes.
-    #[error(
-        "{count} calls by {abi} were recorded, for example number {nr}: a policy closes every convention but the native one"
-    )]
-    Foreign {
-        /// The convention.
-        abi: Abi,
-        /// How often.
-        count: u64,
-        /// One number.
-        nr: u32,
-    },
-}
-
-/// Something that was seen and is not in the policy, or is in it and deserves a look.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Warning {
-    /// Seen, and under the ceiling.
-    #[error(
-        "`{call}` was made {count} times during {phase} and is under the ceiling: it will be denied"
-    )]
-    UnderCeiling {
-        /// The call.
-        call: String,
-        /// The phase.
-        phase: Phase,
-        /// How often.
-        count: u64,
-    },
-    /// Seen, and not in the table.
-    #[error(
-        "call number {nr} was made {count} times during {phase} and has no name in the table: it will be denied"
-    )]
-    Nameless {
-        /// The number.
-        nr: u32,
-        /// The phase.
-        phase: Phase,
-        /// How often.
-        count: u64,
-    },
-    /// A dangerous call that the server itself makes while serving.
-    #[error(
-        "`{call}` was made {count} times while serving: the policy leaves it open to whoever takes the server over"
-    )]
-    OpenWhileServing {
-        /// The call.
-        call: String,
-        /// How often.
-        count: u64,
-    },
-}
-
 /// Calls that give an intruder most while serving; not forbidden, said.
 const DANGEROUS: [&str; 4] = ["execve", "execveat", "fork", "vfork"];
 
-/// A policy text and what to know about it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Synthesis {
-    /// The text; passes every check of the language.
-    pub policy: PolicyV1,
-    /// In the order of the calls.
-    pub warnings: Vec<Warning>,
-}
-
-/// Makes a policy.
-///
-/// # Guarantees
-/// The same profile and request give the same text on every machine.
-///
-/// # Errors
-/// See [`SynthError`]: incomplete evidence is refused, never papered over.
-pub fn synthesise(profile: &Profile, request: &Request) -> Result<Synthesis, SynthError> {
-    let first = profile
-        .recordings()
-        .values()
-        .next()
-        .ok_or(SynthError::Nothing)?;
-    agree(profile, first)?;
-    let abi = first.environment.arch;
-    let seen = profile.seen();
-    if let Some(((abi, nr, _), seen)) = seen.iter().find(|((other, _, _), _)| *other != abi) {
-        return Err(SynthError::Foreign {
-            abi: *abi,
-            count: seen.count,
-            nr: *nr,
-        });
-    }
-    let mut calls = Calls::new(profile.recordings().len());
-    for ((_, nr, phase), seen) in &seen {
-        calls.add(abi, *nr, *phase, seen);
-    }
-    let rules = calls.rules(abi, request.stability);
-    let policy = PolicyV1 {
-        api_version: API_VERSION.to_string(),
-        ceiling: CeilingV1::Named("default".to_string()),
-        environment: environment(profile, abi),
-        evidence: Some(evidence(profile)),
-        image: image(profile, first),
-        kind: KIND.to_string(),
-        metadata: MetadataV1 {
-            name: request.name.clone(),
-            revision: request.revision,
-        },
-        mode: ModeV1::Enforce,
-        otherwise: OtherwiseV1 {
-            action: "errno".to_string(),
-            errno: "EPERM".to_string(),
-        },
-        phases: PhasesV1 {
-            prelude: Some(PreludeV1 {
-                calls: calls.prelude.iter().map(ToString::to_string).collect(),
-            }),
-            serving: request.serving.as_ref().map(serving),
-        },
-        rules,
-    };
-    Ok(Synthesis {
-        policy,
-        warnings: calls.warnings,
-    })
-}
-
-fn agree(profile: &Profile, first: &Recording) -> Result<(), SynthError> {
-    for (digest, recording) in profile.recordings() {
-        if let Some(gap) = recording.gaps().first() {
-            return Err(SynthError::Incomplete {
-                recording: *digest,
-                gap: *gap,
-            });
-        }
-        if !recording
-            .subject
-            .digests
-            .iter()
-            .any(|digest| first.subject.digests.contains(digest))
-        {
-            let (one, other) = (first.subject.name.clone(), recording.subject.name.clone());
-            return Err(SynthError::Images { one, other });
-        }
-        if recording.environment.arch != first.environment.arch {
-            return Err(SynthError::Architectures {
-                one: first.environment.arch,
-                other: recording.environment.arch,
-            });
-        }
-    }
-    Ok(())
-}
-
-fn environment(profile: &Profile, abi: Abi) -> EnvironmentV1 {
-    let runtimes: BTreeSet<&String> = profile
-        .recordings()
-        .values()
-        .map(|recording| &recording.environment.runtime)
-        .collect();
-    EnvironmentV1 {
-        arch: abi.to_string(),
-        kernel: OLDEST_KERNEL.to_string(),
-        libc: Vec::new(),
-        no_new_privileges: profile
-            .recordings()
-            .values()
-            .all(|recording| recording.environment.no_new_privileges),
-        runtimes: runtimes.into_iter().cloned().collect(),
-    }
-}
-
-fn image(profile: &Profile, first: &Recording) -> ImageV1 {
-    let digests: BTreeSet<Digest> = profile
-        .recordings()
-        .values()
-        .flat_map(|recording| &recording.subject.digests)
-        .copied()
-        .collect();
-    ImageV1 {
-        digests: digests.into_iter().collect(),
-        name: first.subject.name.clone(),
-    }
-}
-
-fn serving(when: &ServingWhen) -> ServingV1 {
-    let settle = if when.settle_ms % 1000 == 0 {
-        format!("{}s", when.settle_ms / 1000)
-    } else {
-        format!("{}ms", when.settle_ms)
-    };
-    let http = HttpV1 {
-        path: when.http.path.clone(),
-        port: when.http.port,
-        status: when.http.status,
-    };
-    ServingV1 {
-        when: WhenV1 { http, settle },
-    }
-}
-
-fn evidence(profile: &Profile) -> EvidenceV1 {
-    let recordings = profile.recordings();
-    let counted = recordings
-        .values()
-        .filter_map(|recording| recording.exercise.as_ref());
-    let fewest = counted
-        .filter(|exercise| exercise.declared > 0)
-        .min_by_key(|exercise| exercise.succeeded);
-    EvidenceV1 {
-        complete: recordings
-            .values()
-            .all(|recording| recording.gaps().is_empty()),
-        interactions: fewest.map_or_else(
-            || "none".to_string(),
-            |exercise| format!("{}/{}", exercise.succeeded, exercise.declared),
-        ),
-        lost: recordings
-            .values()
-            .map(|recording| recording.losses.total())
-            .sum(),
-        recordings: recordings.keys().copied().collect(),
-        since_last_new: recordings
-            .values()
-            .map(Recording::since_last_new_ns)
-            .min()
-            .unwrap_or(0)
-            / 1_000_000_000,
-        stopped: recordings.values().all(|recording| recording.stopped),
-        unseen: match profile.unseen() {
-            Unseen::Unknown => "unknown".to_string(),
-            Unseen::PerMille(share) => format!("{}.{} %", share / 10, share % 10),
-        },
-    }
-}
-
 /// What was seen, by the name of the call.
-struct Calls {
+pub(super) struct Calls {
     runs: usize,
     phases: BTreeMap<&'static str, BTreeMap<Phase, Seen>>,
-    prelude: BTreeSet<&'static str>,
-    warnings: Vec<Warning>,
+    pub(super) prelude: BTreeSet<&'static str>,
+    pub(super) warnings: Vec<Warning>,
 }
 
 /// In which phases a rule holds; the order is the order of the rules.
@@ -357,7 +64,7 @@ enum When {
 }
 
 impl Calls {
-    fn new(runs: usize) -> Calls {
+    pub(super) fn new(runs: usize) -> Calls {
         Calls {
             runs,
             phases: BTreeMap::new(),
@@ -366,7 +73,7 @@ impl Calls {
         }
     }
 
-    fn add(&mut self, abi: Abi, nr: u32, phase: Phase, seen: &Seen) {
+    pub(super) fn add(&mut self, abi: Abi, nr: u32, phase: Phase, seen: &Seen) {
         let Some(name) = table::name_of(abi, nr) else {
             self.warnings.push(Warning::Nameless {
                 nr,
@@ -410,7 +117,7 @@ impl Calls {
         }
     }
 
-    fn rules(&self, abi: Abi, stability: Stability) -> Vec<RuleV1> {
+    pub(super) fn rules(&self, abi: Abi, stability: Stability) -> Vec<RuleV1> {
         let known = |name: &&str| table::nr_of(abi, name).is_some();
         let mut plain: BTreeMap<When, BTreeMap<&'static str, u64>> = BTreeMap::new();
         let mut conditional: Vec<(When, &'static str, Vec<ConditionV1>, u64)> = Vec::new();
@@ -533,7 +240,7 @@ fn spaced(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (nth, digit) in digits.chars().enumerate() {
-        if nth > 0 && (digits.len() - nth) % 3 == 0 {
+        if nth > 0 && (digits.len() - nth).is_multiple_of(3) {
             text.push(' ');
         }
         text.push(digit);
