@@ -1,6 +1,6 @@
 //! What was typed.
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 /// Developer commands of Lazaret.
 #[derive(Debug, Parser)]
@@ -17,7 +17,11 @@ pub(crate) enum Command {
     /// The whole chain on a real FHIR server: learn, sign, gate, serve, attack, report; results in target/demo
     Demo,
     /// Every check and every test, the ones that need root included
-    Test,
+    Test {
+        /// Only this part
+        #[arg(long, value_enum)]
+        only: Option<Part>,
+    },
     /// Checks what the compiler does not: crate edges, sizes of files, headers of modules, silenced lints
     Tidy,
     /// Licences, sources and duplicates of all dependencies, by cargo-deny, which is built when it is not there
@@ -32,4 +36,11 @@ pub(crate) enum Command {
     Images,
     /// Starts a private engine with the images loaded, and runs until Ctrl-C
     Engine,
+}
+
+/// Parts of `cargo xtask test`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// The end-to-end tests of the command line and the gate, with private engines
+    E2e,
 }

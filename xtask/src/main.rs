@@ -12,7 +12,7 @@ use xtask::host::HostCannot;
 use xtask::setup::Setup;
 use xtask::{cleanup, demo, deny, tables, test, tidy};
 
-use crate::args::{Args, Command};
+use crate::args::{Args, Command, Part};
 
 /// "The answer is no": a check or test failed.
 const EXIT_NO: u8 = 1;
@@ -39,7 +39,10 @@ fn main() -> ExitCode {
 fn run(command: &Command) -> anyhow::Result<()> {
     match command {
         Command::Demo => demo::run(&Setup::prepare()?),
-        Command::Test => test::run(&Setup::prepare()?),
+        Command::Test { only: None } => test::run(&Setup::prepare()?),
+        Command::Test {
+            only: Some(Part::E2e),
+        } => test::run_e2e(&Setup::prepare()?),
         Command::Tidy => tidy::run(&Setup::without_packages()?.workspace),
         Command::Tables { check } => tables::run(*check),
         Command::Deny => deny::run(&Setup::without_packages()?),

@@ -62,6 +62,11 @@ impl Containerd {
         &self.socket
     }
 
+    /// Where the engine keeps images and snapshots (`root` of its configuration).
+    pub fn data_root(&self) -> PathBuf {
+        self.enclosure.data()
+    }
+
     /// The cgroup that containers should be put into (`ctr run --cgroup`), so that they end with the engine.
     pub fn cgroup(&self) -> String {
         self.enclosure.cgroup()

@@ -7,7 +7,7 @@
 //!   "v": 1,
 //!   "docker": {"socket": "…", "config": "…", "pid": 1, "data_root": "…", "cgroup": "/…", "runtime": "lazaret"},
 //!   "runtime_config": "…",
-//!   "containerd": {"socket": "…", "pid": 1, "cgroup": "/…"},
+//!   "containerd": {"socket": "…", "pid": 1, "data_root": "…", "cgroup": "/…"},
 //!   "programs": {"lazaret": "…", "lazaretd": "…", "lazaret-runtime": "…"},
 //!   "images": {"berth": {"reference": "lazaret/berth:test", "config_digest": "sha256:…"}},
 //!   "folder": "…"
@@ -95,7 +95,12 @@ pub(super) fn prepare(setup: &Setup) -> anyhow::Result<E2e> {
             "runtime": "lazaret",
         },
         "runtime_config": runtime_config,
-        "containerd": { "socket": containerd.socket(), "pid": containerd.pid()?, "cgroup": containerd.cgroup() },
+        "containerd": {
+            "socket": containerd.socket(),
+            "pid": containerd.pid()?,
+            "data_root": containerd.data_root(),
+            "cgroup": containerd.cgroup(),
+        },
         "programs": paths,
         "images": { "berth": { "reference": berth.reference(), "config_digest": berth.config_digest() } },
         "folder": work,

@@ -23,6 +23,9 @@ use tally::{Reader, Said, Tally};
 /// The packages whose `#[ignore]`d tests need root, engines and images. Elsewhere `#[ignore]` has other reasons.
 const ROOT_TESTS: [&str; 2] = ["xtask", "lazaret"];
 
+/// The end-to-end tests among them, in options of `cargo test`.
+const E2E: [&str; 4] = ["--package", "lazaret", "--test", "e2e"];
+
 /// The longest line of a test's output that is kept, in bytes.
 const MAX_LINE: u64 = 64 << 10;
 
@@ -72,25 +75,38 @@ pub fn run(setup: &Setup) -> anyhow::Result<()> {
         run_tests(step, &mut cargo, &logs.join("test.log"))
     });
     all.add(tests);
-    all.add(root_tests(setup, &logs));
+    let packages: Vec<&str> = ROOT_TESTS
+        .into_iter()
+        .flat_map(|package| ["--package", package])
+        .collect();
+    all.add(root_tests(setup, &packages, &logs.join("test-root.log")));
     report(&all)
 }
 
-fn root_tests(setup: &Setup, logs: &Path) -> anyhow::Result<Tally> {
+/// Runs only the end-to-end tests and prints the closing line.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_e2e(setup: &Setup) -> anyhow::Result<()> {
+    let mut all = Tally::default();
+    let log = setup.target.join("logs/test-e2e.log");
+    all.add(root_tests(setup, &E2E, &log));
+    report(&all)
+}
+
+/// Runs the `#[ignore]`d tests among those that `which` of `cargo test` names.
+fn root_tests(setup: &Setup, which: &[&str], log: &Path) -> anyhow::Result<Tally> {
     let e2e = e2e::prepare(setup)?;
     setup
         .steps
         .step("tests with root, engines and images", |step| {
             let mut cargo = cargo(&setup.workspace, "test");
-            cargo.args(["--locked", "--no-fail-fast"]);
-            for package in ROOT_TESTS {
-                cargo.args(["--package", package]);
-            }
+            cargo.args(["--locked", "--no-fail-fast"]).args(which);
             // One after the other: they have ports and the loop devices in common.
             cargo
                 .args(["--", "--ignored", "--show-output", "--test-threads=1"])
                 .env(e2e::VARIABLE, e2e.description());
-            run_tests(step, &mut cargo, &logs.join("test-root.log"))
+            run_tests(step, &mut cargo, log)
         })
 }
 
