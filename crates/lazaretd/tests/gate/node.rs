@@ -312,6 +312,15 @@ impl Node {
         found.cloned().unwrap_or(Value::Null)
     }
 
+    /// Whether the event log holds an event of this type for this container.
+    pub(crate) fn has_logged(&self, kind: &str, id: &str) -> bool {
+        let log = fs::read_to_string(self.path("events.jsonl")).unwrap_or_default();
+        let mut events = log
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        events.any(|event| event["type"] == kind && event["container"] == id)
+    }
+
     /// Docker's files for a new container; returns its id.
     pub(crate) fn docker_container(&self) -> String {
         static NEXT: AtomicU32 = AtomicU32::new(1);
