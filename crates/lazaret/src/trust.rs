@@ -37,7 +37,7 @@ pub fn key(verb: &KeyVerb, format: Format) -> Outcome {
     };
     let pem = public.to_pem().or_exit(Exit::HostCannot)?;
     match format {
-        Format::Text => print!("{pem}key id {}\n", public.id()),
+        Format::Text => println!("{pem}key id {}", public.id()),
         Format::Json => {
             println!(
                 "{}",
