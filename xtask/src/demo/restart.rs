@@ -81,10 +81,7 @@ pub(super) fn restart(
             step.line(format_args!(
                 "{answered} of {} requests answered; `docker exec` meanwhile: {}",
                 answered + failed,
-                String::from_utf8_lossy(&exec.stderr)
-                    .lines()
-                    .last()
-                    .unwrap_or_default()
+                String::from_utf8_lossy(&[exec.stdout, exec.stderr].concat()).trim()
             ));
             Ok(gate)
         })

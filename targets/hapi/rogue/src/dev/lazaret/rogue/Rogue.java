@@ -58,9 +58,9 @@ public final class Rogue {
   private static void serve(ServerSocket listener) {
     while (true) {
       try (Socket socket = listener.accept()) {
-        socket.setSoTimeout(10_000);
         answer(socket);
-      } catch (IOException | RuntimeException e) {
+      } catch (IOException | RuntimeException | LinkageError e) {
+        // a call that is denied inside the JVM comes out as any of them; the next attack is asked for all the same
         System.err.println("rogue: " + e);
       }
     }
@@ -120,6 +120,8 @@ public final class Rogue {
       return new Outcome(false, errno.find() ? Integer.parseInt(errno.group(1)) : 0, String.valueOf(e.getMessage()));
     } catch (InterruptedException e) {
       return new Outcome(false, 0, "interrupted");
+    } catch (RuntimeException | LinkageError e) {
+      return new Outcome(false, 0, e.toString());
     }
   }
 
