@@ -151,10 +151,20 @@ fn bands_follow_the_rules() {
            {"allow":["clone"],"when":[{"arg":"clone_flags","mask":2114060288,"in":[0]}],"why":""},
            {"allow":["socket"],"when":[{"arg":"family","in":["AF_UNIX"]}],"why":""},
            {"allow":["socketpair"],"when":[{"arg":"family","in":["AF_UNIX"]}],"why":""},
-           {"allow":["socketpair"],"until":"serving","why":""}"#,
+           {"allow":["socketpair"],"until":"serving","why":""},
+           {"allow":["execve"],"why":"starts helpers"}"#,
     );
     let table = policy.kernel_table();
     let kernel = |name: &str, args: &[u64]| table.decide(&call(name, args));
+    assert_eq!(
+        kernel("execve", &[]),
+        Verdict::Ask,
+        "papers are checked at it"
+    );
+    assert_eq!(
+        policy.decide(Phase::Serving, &call("execve", &[])).verdict,
+        Verdict::Allow
+    );
     assert_eq!(kernel("read", &[]), Verdict::Allow);
     assert_eq!(kernel("bind", &[]), Verdict::Ask, "start-up only: asked");
     assert_eq!(

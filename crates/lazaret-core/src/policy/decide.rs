@@ -1,6 +1,6 @@
 //! `decide`: the meaning of a policy.
 
-use super::{Policy, Scope};
+use super::Policy;
 use crate::ceiling::Reach;
 use crate::phase::Phase;
 use lazaret_filter::abi::{Abi, X32_BIT};
@@ -94,20 +94,6 @@ impl Policy {
             .iter()
             .filter(move |(_, rules)| {
                 rules.deny.is_none() && rules.allows.iter().any(|allow| allow.scope.holds(phase))
-            })
-            .map(|(nr, _)| *nr)
-    }
-
-    /// Calls of the allow band: allowed by the kernel in every phase by number, or by number and conditions; ascending.
-    pub fn allow_band(&self) -> impl Iterator<Item = u32> {
-        self.calls
-            .iter()
-            .filter(|(_, rules)| {
-                rules.deny.is_none()
-                    && rules
-                        .allows
-                        .iter()
-                        .any(|allow| allow.scope == Scope::ALWAYS)
             })
             .map(|(nr, _)| *nr)
     }

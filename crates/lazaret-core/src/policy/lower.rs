@@ -11,6 +11,9 @@ use alloc::vec::Vec;
 use lazaret_filter::rule::{Branch, Condition, Entry, RuleTable, Verdict};
 use lazaret_filter::table;
 
+/// The calls by which a container's program begins.
+const GATE: [&str; 2] = ["execve", "execveat"];
+
 /// Calls whose denials the kernel decides without notification under an OCI profile, and which the gate therefore does
 /// not see: libseccomp has no "else ask" beside a condition.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -106,7 +109,9 @@ impl Policy {
             .filter(|allow| allow.scope == Scope::ALWAYS)
             .collect();
         let phased = allows.len() > always.len();
-        let kernel = if always.iter().any(|allow| allow.conditions.is_empty()) {
+        let kernel = if self.is_gate(nr) {
+            Entry::always(Verdict::Ask)
+        } else if always.iter().any(|allow| allow.conditions.is_empty()) {
             Entry::always(Verdict::Allow)
         } else if always.is_empty() || (phased && complement == Complement::Default) {
             Entry::always(Verdict::Ask)
@@ -128,6 +133,13 @@ impl Policy {
             }
         };
         self.cap(kernel, reach)
+    }
+
+    /// The calls at which papers are checked: asked whatever the rules say, or a container whose server starts helpers while it
+    /// serves could begin unseen.
+    fn is_gate(&self, nr: u32) -> bool {
+        GATE.iter()
+            .any(|name| table::nr_of(self.abi, name) == Some(nr))
     }
 
     /// Puts a conditional ceiling over an entry.
