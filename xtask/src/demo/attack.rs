@@ -86,7 +86,7 @@ fn one(
         other => format!("/attack/{other}"),
     };
     let (status, body) = within(network, || get(ROGUE_PORT, &path, Duration::from_secs(30)))
-        .with_context(|| format!("attack {name}"))?;
+        .with_context(|| format!("attack {name} under {protection}"))?;
     let answer: Value = serde_json::from_str(body.trim())
         .with_context(|| format!("attack {name}: status {status}, {body}"))?;
     let said = answer["worked"]

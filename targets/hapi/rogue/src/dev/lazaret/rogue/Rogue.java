@@ -59,7 +59,7 @@ public final class Rogue {
     while (true) {
       try (Socket socket = listener.accept()) {
         answer(socket);
-      } catch (IOException | RuntimeException | LinkageError e) {
+      } catch (IOException | RuntimeException | Error e) {
         // a call that is denied inside the JVM comes out as any of them; the next attack is asked for all the same
         System.err.println("rogue: " + e);
       }
@@ -120,7 +120,7 @@ public final class Rogue {
       return new Outcome(false, errno.find() ? Integer.parseInt(errno.group(1)) : 0, String.valueOf(e.getMessage()));
     } catch (InterruptedException e) {
       return new Outcome(false, 0, "interrupted");
-    } catch (RuntimeException | LinkageError e) {
+    } catch (RuntimeException | Error e) {
       return new Outcome(false, 0, e.toString());
     }
   }
