@@ -45,13 +45,13 @@ JNIEXPORT jstring JNICALL Java_dev_lazaret_rogue_Rogue_mountAndChange(JNIEnv *en
   const char *dir = (*env)->GetStringUTFChars(env, directory, NULL);
   const char *name = (*env)->GetStringUTFChars(env, file, NULL);
   const char *text = (*env)->GetStringUTFChars(env, content, NULL);
-  const char *step = "mkdir";
+  const char *step = "mount", *place = dir;
   char path[PATH_MAX];
   int error = 0;
-  snprintf(path, sizeof path, "%s/%s", dir, name);
-  if (mkdir(dir, 0700) != 0 && errno != EEXIST) {
-    error = errno;
-  } else if (step = "mount", mount(dev, dir, "ext4", 0, NULL) != 0) {
+  /* without a directory of its own a disk goes over one that is there */
+  if (mkdir(dir, 0700) != 0 && errno != EEXIST) place = "/tmp";
+  snprintf(path, sizeof path, "%s/%s", place, name);
+  if (mount(dev, place, "ext4", 0, NULL) != 0) {
     error = errno;
   } else {
     step = "open on the mounted disk";
@@ -66,7 +66,7 @@ JNIEXPORT jstring JNICALL Java_dev_lazaret_rogue_Rogue_mountAndChange(JNIEnv *en
       else if ((size_t)written != length) error = EIO;
       close(fd);
     }
-    if (umount2(dir, 0) != 0 && umount2(dir, MNT_DETACH) != 0 && error == 0) {
+    if (umount2(place, 0) != 0 && umount2(place, MNT_DETACH) != 0 && error == 0) {
       step = "umount";
       error = errno;
     }
@@ -117,6 +117,43 @@ JNIEXPORT jstring JNICALL Java_dev_lazaret_rogue_Rogue_unshare(JNIEnv *env, jcla
   munmap(word, sizeof *word);
   if (error == unknown) return failed(env, ETIMEDOUT, "nothing came from the child");
   return error == 0 ? worked(env) : failed(env, error, "unshare");
+}
+
+/* The shell's proof of life. */
+#define SHELL_OUTPUT "/tmp/rogue-shell"
+
+/* Starts a shell out of the server's own process, by fork and exec: where its pipes are denied the JVM's own way of starting a
+ * program closes descriptors that are not its own, and an attacker would do without it too. */
+JNIEXPORT jstring JNICALL Java_dev_lazaret_rogue_Rogue_shell(JNIEnv *env, jclass class) {
+  (void)class;
+  static char *const arguments[] = {"sh", "-c", "id > " SHELL_OUTPUT, NULL}, *const environment[] = {NULL};
+  const int unknown = -1;
+  unlink(SHELL_OUTPUT);
+  int *word = shared_word(unknown);
+  if (word == NULL) return failed(env, errno, "map memory");
+  pid_t child = fork();
+  if (child == 0) {
+    execve("/bin/busybox", arguments, environment);
+    __atomic_store_n(word, errno, __ATOMIC_RELEASE);
+    _exit(0);
+  }
+  int error = child < 0 ? errno : unknown;
+  int written = 0;
+  for (int turn = 0; turn < 2000 && error == unknown && !written; turn++) {
+    char said[8] = "";
+    int fd = open(SHELL_OUTPUT, O_RDONLY);
+    if (fd >= 0) {
+      written = read(fd, said, 4) == 4 && memcmp(said, "uid=", 4) == 0;
+      close(fd);
+    }
+    error = __atomic_load_n(word, __ATOMIC_ACQUIRE);
+    if (error == unknown && !written) usleep(5000);
+  }
+  waitpid(child, NULL, WNOHANG);
+  munmap(word, sizeof *word);
+  if (written) return worked(env);
+  if (child < 0) return failed(env, error, "fork");
+  return error == unknown ? failed(env, ETIMEDOUT, "the shell said nothing") : failed(env, error, "execve");
 }
 
 /* Takes over another process and reads its memory at an address whose content is known. */

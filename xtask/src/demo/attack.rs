@@ -43,7 +43,8 @@ pub(super) fn attacks(world: &World, facts: &mut Facts) -> anyhow::Result<()> {
                     let found = NAMES
                         .iter()
                         .map(|(call, attack)| one(&network, &disk, call, attack, name));
-                    found.collect::<anyhow::Result<Vec<_>>>()
+                    let found = found.collect::<anyhow::Result<Vec<_>>>();
+                    found.with_context(|| world.last_words(&victim.id))
                 };
                 let mut found = Vec::new();
                 if protection == Protection::Lazaret {
