@@ -410,6 +410,30 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_that_is_not_root_is_refused_unread() {
+        if !is_root() {
+            return;
+        }
+        let made = std::thread::spawn(|| {
+            let keep = libc::uid_t::MAX;
+            // JUSTIFICATION: libc's wrapper changes every thread; this one alone is to be somebody else.
+            // SAFETY: setresuid takes numbers only; the thread ends right afterwards.
+            let returned = unsafe { libc::syscall(libc::SYS_setresuid, keep, 65534, keep) };
+            // the kernel keeps the credentials of whoever makes the pair (unix(7), SO_PEERCRED)
+            (returned, UnixStream::pair())
+        });
+        let (returned, pair) = made.join().expect("ended");
+        let (here, there) = pair.expect("socket pair");
+        assert_eq!(returned, 0);
+        send(&there, &format!(r#"{{"fds":["other"],{STATE}}}"#), 1);
+        let error = receive(&here, LIMIT).expect_err("not root");
+        assert!(
+            matches!(error, HandoverError::NotRoot { uid: 65534 }),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn a_silent_peer_is_given_up() {
         if !is_root() {
             return;

@@ -10,7 +10,9 @@ use crate::container::Papers;
 use lazaret_bundle::{TrustedKeys, store, verify};
 use lazaret_core::filter::abi::Abi;
 use lazaret_core::filter::compare::{Comparison, Difference, compare};
-use lazaret_core::filter::rule::Verdict;
+use lazaret_core::filter::program::Program;
+use lazaret_core::filter::rule::{Entry, RuleTable, Verdict};
+use lazaret_core::filter::table;
 use lazaret_core::policy::Policy;
 use lazaret_kernel::filters::{self, ReadError};
 use lazaret_kernel::process::NamespaceId;
@@ -71,6 +73,35 @@ impl Refusal {
         }
         Refusal::new(check, &text)
     }
+}
+
+/// Checks that the filters of a thread ask about `execve` (or deny it), so that its first one will be seen here.
+///
+/// Early, before anything is answered: a filter that lets it pass would start the container unchecked.
+///
+/// # Errors
+/// When they do not, or cannot be read.
+pub(crate) fn asks_about_execve(claim: &Claim, tid: u32) -> Result<(), Refusal> {
+    let chain = read_chain(tid, claim.namespace)?;
+    let numbers = ["execve", "execveat"].map(|name| table::nr_of(HOST, name));
+    let entries = numbers.into_iter().flatten();
+    let asked = RuleTable {
+        abi: HOST,
+        entries: entries
+            .map(|nr| (nr, Entry::always(Verdict::Ask)))
+            .collect(),
+        otherwise: Verdict::Allow,
+        foreign: Verdict::Allow,
+    };
+    let comparison =
+        compare(&asked, &chain).map_err(|error| Refusal::because("filter-compare", &error))?;
+    if comparison.looser.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        "execve-unasked",
+        "the kernel's filter does not ask about execve, so its papers could not be checked before it begins",
+    ))
 }
 
 /// Checks a container at its first `execve`, which waits in thread `tid`.
@@ -154,13 +185,7 @@ fn check_filters(
     tid: u32,
     namespace: NamespaceId,
 ) -> Result<Vec<String>, Refusal> {
-    let chain = filters::read_chain(tid, namespace).map_err(|error| match error {
-        ReadError::OwnNamespace { .. } => Refusal::new(
-            "pid-namespace",
-            "the container shares the host's pid namespace, so its filters cannot be read safely",
-        ),
-        error => Refusal::because("filter-unread", &error),
-    })?;
+    let chain = read_chain(tid, namespace)?;
     let comparison = compare(&policy.kernel_table(), &chain)
         .map_err(|error| Refusal::because("filter-compare", &error))?;
     if comparison.looser.is_empty() {
@@ -168,6 +193,16 @@ fn check_filters(
     } else {
         Err(Refusal::new("filter-looser", &looser(&comparison)))
     }
+}
+
+fn read_chain(tid: u32, namespace: NamespaceId) -> Result<Vec<Program>, Refusal> {
+    filters::read_chain(tid, namespace).map_err(|error| match error {
+        ReadError::OwnNamespace { .. } => Refusal::new(
+            "pid-namespace",
+            "the container shares the host's pid namespace, so its filters cannot be read safely",
+        ),
+        error => Refusal::because("filter-unread", &error),
+    })
 }
 
 fn looser(comparison: &Comparison) -> String {

@@ -21,7 +21,6 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::{JoinError, JoinHandle};
-use tokio::time::MissedTickBehavior;
 
 /// `EACCES` (`include/uapi/asm-generic/errno-base.h`): what a refused `execve` returns.
 const EACCES: u16 = 13;
@@ -29,16 +28,17 @@ const EACCES: u16 = 13;
 /// Notifications answered before other tasks get their turn.
 const BATCH: usize = 64;
 
-/// How often it is looked whether a container has begun without asking.
-const BYPASS_INTERVAL: Duration = Duration::from_millis(250);
+/// A filter that has asked about nothing for so long after its handover is looked at all the same.
+const SILENCE: Duration = Duration::from_millis(250);
 
 /// Supervises a listener until every process behind it is gone.
 ///
 /// # Guarantees
-/// Until the papers are found in order no `execve` that the kernel asks about goes on. One that it does not ask about (a
-/// profile that was tampered with, or a policy that allows `execve` for good) is noticed at the container's next asked
-/// call, or after [`BYPASS_INTERVAL`]: then every asked call fails and the process is killed. When this function gives up
-/// on an error, the listener is closed and what the container asks fails with `ENOSYS`.
+/// Until the papers are found in order no `execve` goes on. That needs a filter that asks about `execve`, so this is
+/// looked at first of all: at the first call that the listener brings, which is held back meanwhile, or after
+/// [`SILENCE`]. A process whose filter lets `execve` pass (a profile that was tampered with, or a policy that allows it
+/// for good) may run already: every call that it asks fails, and it is killed. When this function gives up on an error,
+/// the listener is closed and what the container asks fails with `ENOSYS`.
 pub(crate) async fn supervise(daemon: Arc<Daemon>, handover: Handover) {
     let Handover {
         listener,
@@ -91,6 +91,7 @@ pub(crate) async fn supervise(daemon: Arc<Daemon>, handover: Handover) {
         passed: BTreeSet::new(),
         checking: None,
         held: Vec::new(),
+        asks: Asks::Unknown,
         refusal,
         refused: false,
     };
@@ -158,8 +159,10 @@ struct Prelude {
     passed: BTreeSet<u32>,
     /// The check that runs now.
     checking: Option<Checking>,
-    /// `execve`s that wait for it; some may be withdrawn already.
-    held: Vec<Held>,
+    /// Calls that wait for it; some may be withdrawn already.
+    held: Vec<Notification>,
+    /// Whether the filter asks about `execve`.
+    asks: Asks,
     /// Known before the check: refuse.
     refusal: Option<Refusal>,
     /// Decided: every `execve` fails.
@@ -177,11 +180,21 @@ enum Checked {
     Papers(Arc<Papers>),
     /// Another thread's filters, or those of an `exec`.
     Filters,
+    /// The filter asks about `execve`: the papers can wait until then.
+    Asks,
 }
 
-struct Held {
-    id: u64,
-    tid: u32,
+/// Whether the filter asks about `execve`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asks {
+    /// Nobody has looked yet.
+    Unknown,
+    /// Being looked at; every call waits for it.
+    Looking,
+    /// So the first one will be seen.
+    Yes,
+    /// So the container may run already.
+    No,
 }
 
 struct Session {
@@ -212,11 +225,10 @@ impl Session {
         let listener = watched(listener).map_err(NotifyError::Poll)?;
         let mut first_ended = std::pin::pin!(self.first_ended());
         let mut first_runs = true;
-        let mut look = tokio::time::interval(BYPASS_INTERVAL);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut silence = std::pin::pin!(tokio::time::sleep(SILENCE));
         loop {
-            let unchecked = match &self.stage {
-                Stage::Prelude(prelude) => prelude.is_unchecked(),
+            let silent = match &self.stage {
+                Stage::Prelude(prelude) => prelude.asks == Asks::Unknown,
                 Stage::Open => false,
             };
             let checked = async {
@@ -235,10 +247,10 @@ impl Session {
                     match self.drain(listener.get_ref())? {
                         Drained::Empty => ready.clear_ready(),
                         Drained::Busy => tokio::task::yield_now().await,
-                        Drained::Over => return Ok(()),
+                        Drained::Over => break,
                     }
                 }
-                _ = look.tick(), if unchecked => self.look_for_bypass(),
+                () = &mut silence, if silent => self.look_at_filter(self.pid),
                 () = &mut first_ended, if first_runs => {
                     first_runs = false;
                     if let Some(container) = &self.container {
@@ -247,6 +259,14 @@ impl Session {
                 }
             }
         }
+        // A refusal must be told although its process is dead, which the check itself may have seen to.
+        if let Stage::Prelude(prelude) = &mut self.stage
+            && let Some(checking) = &mut prelude.checking
+        {
+            let outcome = (&mut checking.task).await;
+            self.checked(listener.get_ref(), outcome)?;
+        }
+        Ok(())
     }
 
     /// Waits for the end of a container's first process; for ever for an `exec`.
@@ -283,13 +303,21 @@ impl Session {
     }
 
     fn on_call(&mut self, listener: &Listener, asked: &Notification) -> Result<(), NotifyError> {
-        if let Stage::Prelude(prelude) = &self.stage {
+        if let Stage::Prelude(prelude) = &mut self.stage {
+            match prelude.asks {
+                Asks::Unknown | Asks::Looking => {
+                    let unknown = prelude.asks == Asks::Unknown;
+                    prelude.hold(listener, asked);
+                    if unknown {
+                        self.look_at_filter(asked.tid);
+                    }
+                    return Ok(());
+                }
+                Asks::No => return listener.respond(asked.id, Answer::Errno(EACCES)).map(drop),
+                Asks::Yes => {}
+            }
             if prelude.is_runtime(asked.tid) {
                 return self.on_runtime_call(listener, asked);
-            }
-            if prelude.passed.is_empty() {
-                self.look_for_bypass();
-                return listener.respond(asked.id, Answer::Errno(EACCES)).map(drop);
             }
             if !prelude.is_runtime(self.pid) {
                 self.stage = Stage::Open;
@@ -298,27 +326,24 @@ impl Session {
         self.answer(listener, asked)
     }
 
-    /// Bars a container whose program runs although nothing was checked.
-    fn look_for_bypass(&mut self) {
+    /// Starts to look whether the filter of this thread asks about `execve`.
+    fn look_at_filter(&mut self, tid: u32) {
         let Stage::Prelude(prelude) = &mut self.stage else {
             return;
         };
-        if !prelude.is_unchecked() || prelude.is_runtime(self.pid) {
-            return;
-        }
-        prelude.refused = true;
-        let refusal = Refusal::new(
-            "execve-unasked",
-            "the kernel's filter does not ask about execve, so it began before its papers were checked",
-        );
-        let said = refusal.clone();
+        let claim = self.claim.clone();
         let (pid, exec) = (self.pid, self.life.kind() == Kind::Exec);
-        let (process, namespace) = (self.process.clone(), self.claim.namespace);
-        tokio::task::spawn_blocking(move || {
-            say(pid, exec, &said);
-            kill(process.as_deref(), namespace);
+        let process = self.process.clone();
+        let task = tokio::task::spawn_blocking(move || {
+            let asks = gate::asks_about_execve(&claim, tid);
+            if let Err(refusal) = &asks {
+                say(pid, exec, refusal);
+                kill(process.as_deref(), claim.namespace);
+            }
+            asks.map(|()| Checked::Asks)
         });
-        self.refused(refusal);
+        prelude.asks = Asks::Looking;
+        prelude.checking = Some(Checking { tid, task });
     }
 
     /// A call of the runtime's own: goes on, unless it would execute something.
@@ -335,11 +360,7 @@ impl Session {
             return listener.respond(asked.id, Answer::Errno(EACCES)).map(drop);
         }
         if execve && !prelude.passed.contains(&asked.tid) {
-            prelude.held.retain(|held| listener.is_valid(held.id));
-            prelude.held.push(Held {
-                id: asked.id,
-                tid: asked.tid,
-            });
+            prelude.hold(listener, asked);
             self.check_next();
             return Ok(());
         }
@@ -403,32 +424,37 @@ impl Session {
             tracing::error!("container {}: check failed: {error}", self.claim.id);
             Err(Refusal::new("internal", "the check itself failed"))
         });
+        let mut admitted = None;
         match checked {
+            Ok(Checked::Asks) => prelude.asks = Asks::Yes,
             Ok(checked) => {
+                if let (Checked::Papers(papers), Some(container)) = (&checked, &self.container) {
+                    container.set_papers(Arc::clone(papers));
+                }
                 let first = prelude.passed.is_empty();
                 prelude.passed.insert(tid);
-                self.admitted(checked, first);
+                admitted = Some((checked, first));
             }
             Err(refusal) => {
+                if prelude.asks == Asks::Looking {
+                    prelude.asks = Asks::No;
+                }
                 prelude.refused = true;
                 self.refused(refusal);
             }
         }
-        let Stage::Prelude(prelude) = &mut self.stage else {
-            return Ok(());
+        let held = match &mut self.stage {
+            Stage::Prelude(prelude) => std::mem::take(&mut prelude.held),
+            Stage::Open => Vec::new(),
         };
-        let mut left = Vec::new();
-        for held in std::mem::take(&mut prelude.held) {
-            if prelude.refused {
-                listener.respond(held.id, Answer::Errno(EACCES))?;
-            } else if prelude.passed.contains(&held.tid) {
-                listener.respond(held.id, Answer::Continue)?;
-            } else {
-                left.push(held);
-            }
+        for asked in held {
+            self.on_call(listener, &asked)?;
         }
-        prelude.held = left;
-        self.check_next();
+        // The `execve` just answered still counts to the prelude; what comes next is decided by the next phase, since
+        // this task takes one notification after the other.
+        if let Some((checked, first)) = admitted {
+            self.admitted(checked, first);
+        }
         Ok(())
     }
 
@@ -437,7 +463,6 @@ impl Session {
             return;
         };
         if let Checked::Papers(papers) = checked {
-            container.set_papers(Arc::clone(&papers));
             let what = What::Admitted {
                 image: papers.image.to_string(),
                 policy: papers.digest.to_string(),
@@ -559,14 +584,17 @@ impl Session {
 }
 
 impl Prelude {
-    /// Whether neither an `execve` was let go nor all of them barred.
-    fn is_unchecked(&self) -> bool {
-        self.passed.is_empty() && !self.refused
+    /// Keeps a call until the check is over; forgets those that were withdrawn meanwhile.
+    fn hold(&mut self, listener: &Listener, asked: &Notification) {
+        self.held.retain(|held| listener.is_valid(held.id));
+        self.held.push(*asked);
     }
 
     /// Whether this process or thread still executes the runtime's program. A process that is gone does not.
     fn is_runtime(&self, tid: u32) -> bool {
-        self.runtime.is_some() && process::execution(tid).ok() == self.runtime
+        // before an `execve` was let go nothing else can run
+        self.passed.is_empty()
+            || (self.runtime.is_some() && process::execution(tid).ok() == self.runtime)
     }
 }
 

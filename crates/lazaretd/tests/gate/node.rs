@@ -456,8 +456,7 @@ pub(crate) struct Sandbox {
     pub(crate) id: String,
     /// In the host's numbering.
     pub(crate) pid: u32,
-    /// Held for its end.
-    _outer: Ours,
+    outer: Ours,
     stdin: Option<ChildStdin>,
     stdout: BufReader<ChildStdout>,
     stderr: Option<ChildStderr>,
@@ -495,7 +494,7 @@ impl Sandbox {
         Sandbox {
             id: id.to_owned(),
             pid,
-            _outer: outer,
+            outer,
             stdin,
             stdout,
             stderr,
@@ -537,6 +536,8 @@ impl Sandbox {
         let mut text = String::new();
         let mut stderr = self.stderr.take().expect("piped");
         stderr.read_to_string(&mut text).expect("text");
+        // its descriptors close before it is gone
+        self.outer.0.wait().expect("ended");
         text
     }
 }
