@@ -124,19 +124,27 @@ pub fn identity(pid: u32) -> Result<Identity, ProcessError> {
         .ok_or(ProcessError::Malformed { pid, file: "stat" })
 }
 
-/// Whether the process that [`identity`] saw still exists and is no zombie.
+/// Whether the process that [`identity`] saw still exists and has a thread that runs.
+///
+/// A leader that is a zombie means nothing by itself: it may have ended before its threads, and for a moment it is one
+/// in every `execve` by another thread (`de_thread`, fs/exec.c).
 #[must_use]
 pub fn is_alive(identity: Identity) -> bool {
-    let pid = identity.pid;
-    let Ok(stat) = read(pid, "stat") else {
-        return false;
-    };
+    read(identity.pid, "stat").is_ok_and(|stat| runs_since(&stat, identity.start_ticks))
+}
+
+fn runs_since(stat: &[u8], start_ticks: u64) -> bool {
     let state = stat
         .iter()
         .rposition(|&byte| byte == b')')
         .and_then(|end| stat.get(end + 2));
-    stat_field(&stat, 22) == Some(identity.start_ticks)
-        && !matches!(state, Some(b'Z' | b'X') | None)
+    let over = match state {
+        // field 20 counts the threads that are not gone, the leader included
+        Some(b'Z' | b'X') => stat_field(stat, 20).is_none_or(|threads| threads <= 1),
+        Some(_) => false,
+        None => true,
+    };
+    !over && stat_field(stat, 22) == Some(start_ticks)
 }
 
 /// The process that a thread belongs to (`Tgid` of `/proc/TID/status`).
@@ -228,6 +236,24 @@ mod tests {
         assert_eq!(stat_field(stat, 28), Some(4242));
         assert_eq!(stat_field(stat, 99), None);
         assert_eq!(stat_field(b"7", 22), None);
+    }
+
+    #[test]
+    fn a_zombie_is_over_unless_it_has_threads() {
+        for (state, threads, start, expected) in [
+            ("S", 1, 77, true),
+            ("R", 9, 77, true),
+            ("S", 1, 78, false),
+            ("Z", 1, 77, false),
+            ("Z", 2, 77, true),
+            ("X", 0, 77, false),
+        ] {
+            let stat = format!(
+                "7 (a) {state} 1 7 7 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 {threads} 0 {start} 9 9"
+            );
+            assert_eq!(runs_since(stat.as_bytes(), 77), expected, "{stat}");
+        }
+        assert!(!runs_since(b"", 77));
     }
 
     #[test]
