@@ -18,6 +18,7 @@ mod control;
 mod daemon;
 mod events;
 mod gate;
+mod prelude;
 mod readiness;
 mod serve;
 mod socket;

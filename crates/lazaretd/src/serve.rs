@@ -4,9 +4,10 @@
 //! files of `/proc`, which is memory.
 
 use crate::call;
-use crate::container::{Calls, Container, Decided, Outcome, Papers, Report, asked, mode_name};
+use crate::container::{Calls, Container, Decided, Outcome, Report, asked, mode_name};
 use crate::daemon::{Daemon, ended, watched};
 use crate::gate::{self, Claim, Refusal};
+use crate::prelude::{Asks, Checked, Checking, Prelude, kill, say};
 use lazaret_core::event::What;
 use lazaret_core::filter::rule::Call;
 use lazaret_core::life::{Effect, Input, Kind, Life, Readiness};
@@ -14,13 +15,13 @@ use lazaret_core::phase::Phase;
 use lazaret_kernel::handover::{Handover, Status};
 use lazaret_kernel::notify::{Answer, Answered, Listener, Notification, NotifyError, Polled};
 use lazaret_kernel::pidfd;
-use lazaret_kernel::process::{self, Execution, NamespaceId};
+use lazaret_kernel::process;
 use std::collections::BTreeSet;
 use std::future::pending;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::task::{JoinError, JoinHandle};
+use tokio::task::JoinError;
 
 /// `EACCES` (`include/uapi/asm-generic/errno-base.h`): what a refused `execve` returns.
 const EACCES: u16 = 13;
@@ -146,55 +147,6 @@ enum Stage {
     Prelude(Prelude),
     /// The container's own program runs.
     Open,
-}
-
-/// Before the container's own program runs.
-///
-/// It is over when the first process *executes* another program, not when its `execve` is answered: a signal can
-/// withdraw even an answered notification, and then the call comes again (`seccomp_unotify(2)`, "ENOENT").
-struct Prelude {
-    /// What the runtime's process executes. Unreadable: then there is a refusal.
-    runtime: Option<Execution>,
-    /// Threads whose `execve` may go on.
-    passed: BTreeSet<u32>,
-    /// The check that runs now.
-    checking: Option<Checking>,
-    /// Calls that wait for it; some may be withdrawn already.
-    held: Vec<Notification>,
-    /// Whether the filter asks about `execve`.
-    asks: Asks,
-    /// Known before the check: refuse.
-    refusal: Option<Refusal>,
-    /// Decided: every `execve` fails.
-    refused: bool,
-}
-
-struct Checking {
-    tid: u32,
-    task: JoinHandle<Result<Checked, Refusal>>,
-}
-
-/// What a check found in order.
-enum Checked {
-    /// The container's papers, at its first `execve`.
-    Papers(Arc<Papers>),
-    /// Another thread's filters, or those of an `exec`.
-    Filters,
-    /// The filter asks about `execve`: the papers can wait until then.
-    Asks,
-}
-
-/// Whether the filter asks about `execve`.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Asks {
-    /// Nobody has looked yet.
-    Unknown,
-    /// Being looked at; every call waits for it.
-    Looking,
-    /// So the first one will be seen.
-    Yes,
-    /// So the container may run already.
-    No,
 }
 
 struct Session {
@@ -583,21 +535,6 @@ impl Session {
     }
 }
 
-impl Prelude {
-    /// Keeps a call until the check is over; forgets those that were withdrawn meanwhile.
-    fn hold(&mut self, listener: &Listener, asked: &Notification) {
-        self.held.retain(|held| listener.is_valid(held.id));
-        self.held.push(*asked);
-    }
-
-    /// Whether this process or thread still executes the runtime's program. A process that is gone does not.
-    fn is_runtime(&self, tid: u32) -> bool {
-        // before an `execve` was let go nothing else can run
-        self.passed.is_empty()
-            || (self.runtime.is_some() && process::execution(tid).ok() == self.runtime)
-    }
-}
-
 /// Who made a denied call.
 struct Caller {
     pid: u32,
@@ -624,34 +561,5 @@ fn denied(call: &Call, caller: Caller, decided: Decided) -> What {
         args: call.args,
         phase: decided.phase,
         enforced: matches!(decided.outcome, Outcome::Denied { .. }),
-    }
-}
-
-/// Says on the container's own standard error why it does not start. Blocks a little.
-fn say(pid: u32, exec: bool, refusal: &Refusal) {
-    let what = if exec { "process" } else { "container" };
-    let sentence = format!("lazaret: {what} not started: {}\n", refusal.reason);
-    if let Err(error) = pidfd::say(pid, &sentence) {
-        let error = anyhow::Error::from(error);
-        tracing::warn!(
-            "{}, and the container cannot be told: {error:#}",
-            sentence.trim_end()
-        );
-    }
-}
-
-/// Kills a process that runs without papers. Never one of the machine's own pid namespace.
-fn kill(process: Option<&OwnedFd>, namespace: NamespaceId) {
-    let foreign = process::own_pid_namespace().is_ok_and(|own| own != namespace);
-    match process {
-        Some(process) if foreign => {
-            if let Err(error) = pidfd::kill(process) {
-                tracing::error!("{:#}", anyhow::Error::from(error));
-            }
-        }
-        Some(_) => tracing::error!(
-            "a container without papers shares the host's pid namespace: not killed"
-        ),
-        None => {}
     }
 }

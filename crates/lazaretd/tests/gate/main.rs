@@ -7,6 +7,7 @@ mod node;
 mod phases;
 mod refusals;
 mod runc;
+mod server;
 
 /// Runs in a container only, see [`node`].
 #[test]

@@ -1,6 +1,7 @@
 //! Containers that are admitted: their phases, denials, `exec`s.
 
-use crate::node::{self, Node, Paper, Server, skipped};
+use crate::node::{self, Node, Paper, skipped};
+use crate::server::Server;
 use serde_json::json;
 
 #[test]
