@@ -1,17 +1,23 @@
-//! What must be gone when the program ends, however it ends: containers that were started, files half written.
+//! What must be gone when the program ends, however it ends: containers that were started, commands that exercise them,
+//! files half written.
 //!
 //! A guard removes its thing when it is dropped; Ctrl-C and SIGTERM remove all of them and end the program with
 //! [`Exit::Interrupted`]. SIGKILL cannot be covered: containers carry the label `dev.lazaret.learn` to be found by.
 
 use crate::engine::Engine;
 use crate::exit::Exit;
+use rustix::process::{Pid, Signal, kill_process_group};
+use std::io;
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
+use std::process::{Child, Command};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Something to remove.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Thing {
     Container { engine: Engine, name: String },
+    Processes { group: Pid },
     File(PathBuf),
 }
 
@@ -42,6 +48,23 @@ impl Guard {
         Guard::of(Thing::File(path))
     }
 
+    /// Starts a command as a process group of its own, which is killed with all that the command has started.
+    ///
+    /// Call [`Guard::keep`] when the command has ended: its number may be given to others then.
+    ///
+    /// # Errors
+    /// The command cannot be started.
+    pub fn command(command: &mut Command) -> io::Result<(Child, Guard)> {
+        // locked, so that a signal finds either no process yet or one that is known
+        let mut things = things();
+        let child = command.process_group(0).spawn()?;
+        let thing = Thing::Processes {
+            group: Pid::from_child(&child),
+        };
+        things.push(thing.clone());
+        Ok((child, Guard(thing)))
+    }
+
     fn of(thing: Thing) -> Guard {
         things().push(thing.clone());
         Guard(thing)
@@ -64,8 +87,12 @@ impl Drop for Guard {
 fn remove(thing: &Thing) {
     let gone = match thing {
         Thing::Container { engine, name } => engine.remove(name),
+        Thing::Processes { group } => match kill_process_group(*group, Signal::KILL) {
+            Err(error) if error != rustix::io::Errno::SRCH => Err(error.into()),
+            _ => Ok(()),
+        },
         Thing::File(path) => match std::fs::remove_file(path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
             _ => Ok(()),
         },
     };
@@ -80,13 +107,20 @@ fn remove(thing: &Thing) {
 /// The handler cannot be set.
 pub fn on_signals() -> Result<(), ctrlc::Error> {
     ctrlc::set_handler(|| {
-        let all: Vec<Thing> = things().drain(..).collect();
-        if !all.is_empty() {
+        // locked to the end: whatever the program was at, it goes no further than to its next guard or its own end
+        let things = things();
+        if !things.is_empty() {
             eprintln!("lazaret: interrupted, cleaning up");
         }
-        all.iter().rev().for_each(remove);
+        things.iter().rev().for_each(remove);
         std::process::exit(i32::from(Exit::Interrupted.code()));
     })
+}
+
+/// To be called before the program ends by itself: waits for a clean-up that a signal began, which then ends the program.
+pub fn before_exit() {
+    // and none begins from here on
+    std::mem::forget(things());
 }
 
 /// Writes a file whole or not at all: a temporary file beside it, synced, then renamed.

@@ -1,7 +1,7 @@
 //! `lazaret learn`, `record` and `synth`: from an image to a policy text.
 
 use crate::args::{Format, Learn, Naming, Record, Running, Stability, Synth};
-use crate::cleanup::write_file;
+use crate::cleanup::{Guard, write_file};
 use crate::engine::{Engine, Image};
 use crate::exit::{Exit, OrExit, Outcome, fail};
 use crate::progress::Steps;
@@ -211,11 +211,13 @@ fn exercise_command(inside: &Inside<'_>, line: &str, steps: &Steps) -> Outcome<E
     steps.step("exercising by command");
     let began = Instant::now();
     let run = || {
-        Command::new("sh")
-            .args(["-c", line])
-            .stdin(Stdio::null())
-            .stdout(std::io::stderr())
-            .status()
+        let mut command = Command::new("sh");
+        command.args(["-c", line]);
+        command.stdin(Stdio::null()).stdout(std::io::stderr());
+        let (mut child, guard) = Guard::command(&mut command)?;
+        let status = child.wait()?;
+        guard.keep();
+        std::io::Result::Ok(status)
     };
     let status = inside
         .network

@@ -13,7 +13,9 @@ fn main() -> ExitCode {
         eprintln!("lazaret: cannot handle signals: {error}");
         return Exit::HostCannot.into();
     }
-    match lazaret::run(&cli) {
+    let outcome = lazaret::run(&cli);
+    lazaret::cleanup::before_exit();
+    match outcome {
         Ok(exit) => exit.into(),
         Err(failure) => {
             eprintln!("lazaret: {:#}", failure.error);
