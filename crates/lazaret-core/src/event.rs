@@ -100,4 +100,10 @@ pub enum What {
         /// False for a container, true for an `exec`.
         exec: bool,
     },
+    /// Lines that are missing here: the disk could not keep up or refused, or denials came in a flood. Counts by phase
+    /// (`lazaret status`) are exact all the same.
+    EventsLost {
+        /// How many.
+        lines: u64,
+    },
 }

@@ -208,6 +208,7 @@ fn sentence(event: &Event) -> String {
         What::Unsupervised { pid } => {
             format!("unsupervised since the gate was restarted (process {pid})")
         }
+        What::EventsLost { lines } => format!("{lines} events were not written"),
         What::Ended { exec } => (if *exec { "exec ended" } else { "ended" }).to_string(),
     };
     format!("{} {id} {what}", event.time_ms)

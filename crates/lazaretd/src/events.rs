@@ -57,18 +57,6 @@ pub(crate) enum LogError {
     Thread(#[source] io::Error),
 }
 
-/// A line that says how many events are missing before it.
-#[derive(Serialize)]
-struct LostLine {
-    v: u32,
-    time_ms: u64,
-    /// Whose; empty when they could not be written.
-    container: String,
-    #[serde(rename = "type")]
-    kind: &'static str,
-    lines: u64,
-}
-
 #[derive(Debug)]
 enum Line {
     Event(Event),
@@ -223,13 +211,12 @@ fn write(lines: &Receiver<Line>, mut log: Log, lost: &Lost) {
     }
 }
 
-fn lost_line(container: String, lines: u64) -> LostLine {
-    LostLine {
+fn lost_line(container: String, lines: u64) -> Event {
+    Event {
         v: 1,
         time_ms: now_ms(),
         container,
-        kind: "events_lost",
-        lines,
+        what: What::EventsLost { lines },
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::process::Stdio;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 
 use super::serve::Server;
-use super::world::{BASE, World};
+use super::world::{BASE, World, supervised};
 
 /// Rounds that count, rounds that warm up, seconds of each target in each.
 const ROUNDS: [&str; 6] = ["--rounds", "10", "--warm-up", "1", "--seconds", "3"];
@@ -28,11 +28,7 @@ pub(super) fn bench(world: &World, fleet: &[Server<'_>]) -> anyhow::Result<()> {
                 .args(ROUNDS)
                 .arg("--out")
                 .arg(world.out.join("bench.json"));
-            let status = bench
-                .stdout(Stdio::inherit())
-                .stderr(Stdio::inherit())
-                .status()
-                .context("cannot run lazaret")?;
+            let status = supervised(bench.stdout(Stdio::inherit()).stderr(Stdio::inherit()))?;
             if !status.success() {
                 bail!("`lazaret bench` ended with {status}");
             }

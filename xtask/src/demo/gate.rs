@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use serde_json::Value;
 
-use super::world::World;
+use super::world::{World, end_with_us};
+use crate::cleanup::Undo;
 use crate::command::{command, output};
 
 const START_LIMIT: Duration = Duration::from_secs(10);
@@ -19,6 +20,8 @@ const POLL: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(super) struct Gate {
     child: Child,
+    /// Ends it when xtask is ended by a signal, and does nothing once it is gone.
+    _undo: Undo,
 }
 
 impl Gate {
@@ -48,9 +51,9 @@ impl Gate {
             .arg(&state);
         daemon.arg("--docker-root").arg(world.docker.data_root());
         daemon.stdout(Stdio::null()).stderr(log);
-        let mut gate = Gate {
-            child: daemon.spawn().context("cannot run lazaretd")?,
-        };
+        let child = daemon.spawn().context("cannot run lazaretd")?;
+        let _undo = end_with_us(&child);
+        let mut gate = Gate { child, _undo };
         let began = Instant::now();
         while UnixStream::connect(world.control()).is_err() {
             if let Some(status) = gate.child.try_wait()? {

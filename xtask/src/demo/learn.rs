@@ -2,9 +2,9 @@
 
 use std::process::Stdio;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 
-use super::world::{BASE, HEALTH, World};
+use super::world::{BASE, HEALTH, World, supervised};
 
 /// Learns; leaves `recordings/`, `coverage-1.json`, `coverage-2.json`, `policy.yaml` and `profile.json`.
 pub(super) fn learn(world: &World) -> anyhow::Result<()> {
@@ -37,12 +37,8 @@ pub(super) fn learn(world: &World) -> anyhow::Result<()> {
                 .map(|arg| format!("--run-arg={arg}"))
                 .collect();
             args.extend(run_args.iter().map(String::as_str));
-            let status = world
-                .lazaret(&args)?
-                .stdout(Stdio::inherit())
-                .stderr(Stdio::inherit())
-                .status();
-            let status = status.context("cannot run lazaret")?;
+            let mut learn = world.lazaret(&args)?;
+            let status = supervised(learn.stdout(Stdio::inherit()).stderr(Stdio::inherit()))?;
             if !status.success() {
                 bail!("`lazaret learn` ended with {status}");
             }

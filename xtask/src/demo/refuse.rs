@@ -9,6 +9,7 @@ use super::facts::{Facts, Refusal};
 use super::serve::Protection;
 use super::trust::{self, Papers};
 use super::world::World;
+use crate::command::output;
 
 /// Tries each case, and at the end puts the good papers back.
 pub(super) fn refusals(world: &World, papers: &Papers, facts: &mut Facts) -> anyhow::Result<()> {
@@ -90,13 +91,11 @@ fn attempt(world: &World, case: &'static str) -> anyhow::Result<Refusal> {
                 .docker(args)
                 .output()
                 .context("cannot run docker")?;
-            let state = world
-                .docker
-                .docker(["inspect", "--format", "{{.State.StartedAt}}", &name])
-                .output()?;
-            let never = String::from_utf8_lossy(&state.stdout)
-                .trim()
-                .starts_with("0001-01-01");
+            let id = output(
+                &mut world
+                    .docker
+                    .docker(["inspect", "--format", "{{.Id}}", &name]),
+            )?;
             world.docker.remove(&name)?;
             let said = String::from_utf8_lossy(&done.stderr).into_owned();
             let reason = said
@@ -106,12 +105,22 @@ fn attempt(world: &World, case: &'static str) -> anyhow::Result<Refusal> {
                 .trim()
                 .to_owned();
             step.line(&reason);
-            // a JVM that ran would have printed its version
-            let started = done.status.success() || !done.stdout.is_empty() || !never;
+            // the engine calls a container started before its program runs; what counts is whether the program did: a JVM
+            // would have printed its version, and the gate would have admitted it
+            let started =
+                done.status.success() || !done.stdout.is_empty() || admitted(world, id.trim())?;
             Ok(Refusal {
                 case,
                 started,
                 reason,
             })
         })
+}
+
+/// Whether the gate let this container go on.
+fn admitted(world: &World, id: &str) -> anyhow::Result<bool> {
+    let events = fs::read_to_string(world.events()).context("cannot read the events")?;
+    Ok(events
+        .lines()
+        .any(|line| line.contains(id) && line.contains("\"type\":\"admitted\"")))
 }

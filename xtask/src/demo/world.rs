@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, ExitStatus};
+use std::time::Duration;
 
 use anyhow::Context;
 
+use crate::cleanup::{self, Undo};
 use crate::command::{command, output};
 use crate::engine::{Docker, Runtime};
 use crate::image::Image;
+use crate::process::ProcessId;
 use crate::programs::Programs;
 use crate::setup::Setup;
 use crate::steps::Steps;
@@ -27,6 +30,9 @@ const HARDENED: [&str; 9] = [
     "--pids-limit=512",
     "--stop-timeout=60",
 ];
+
+/// How long a program of ours may take to end when asked.
+const END_LIMIT: Duration = Duration::from_secs(15);
 
 /// Where the server listens, in a network of its own.
 pub(super) const PORT: u16 = 8080;
@@ -50,6 +56,32 @@ pub(super) struct World {
     pub(super) docker: Docker,
     /// Sockets, state and store of the node; a short path, for the sockets.
     pub(super) node: tempfile::TempDir,
+    /// Removes it when xtask is ended by a signal.
+    _undo: Undo,
+}
+
+/// Ends a child, by its id and start time, when xtask is ended by a signal; does nothing once it is gone.
+pub(super) fn end_with_us(child: &Child) -> Undo {
+    let id = ProcessId::of(child.id());
+    cleanup::register(move || {
+        if let Some(process) = id.and_then(|id| id.open()) {
+            process.terminate();
+            if !process.wait_gone(END_LIMIT) {
+                process.kill();
+            }
+        }
+    })
+}
+
+/// Runs a program to its end, and ends it when xtask is ended by a signal.
+pub(super) fn supervised(command: &mut Command) -> anyhow::Result<ExitStatus> {
+    let mut child = command
+        .spawn()
+        .with_context(|| format!("cannot run {}", command.get_program().display()))?;
+    let undo = end_with_us(&child);
+    let status = child.wait();
+    drop(undo);
+    Ok(status?)
 }
 
 impl World {
@@ -63,6 +95,14 @@ impl World {
             .tempdir_in("/run")
             .context("cannot make a folder in /run")?;
         fs::set_permissions(node.path(), fs::Permissions::from_mode(0o700))?;
+        let folder = node.path().to_owned();
+        let undo = cleanup::register(move || {
+            if folder.exists()
+                && let Err(error) = fs::remove_dir_all(&folder)
+            {
+                eprintln!("cannot remove {}: {error}", folder.display());
+            }
+        });
         let config = node.path().join("runtime.toml");
         let path = programs.path("lazaret-runtime")?.to_owned();
         let args = vec!["--lazaret-config".to_owned(), config.display().to_string()];
@@ -78,6 +118,7 @@ impl World {
             rogue,
             docker,
             node,
+            _undo: undo,
         };
         world.write_runtime_config(&config)?;
         for image in [&world.hapi, &world.rogue] {

@@ -122,7 +122,7 @@ impl Calls {
         let mut plain: BTreeMap<When, BTreeMap<&'static str, u64>> = BTreeMap::new();
         let mut conditional: Vec<(When, &'static str, Vec<ConditionV1>, u64)> = Vec::new();
         for (name, phases) in &self.phases {
-            if RETURNS.contains(name) || VDSO.contains(name) || *name == "write" {
+            if RETURNS.contains(name) || VDSO.contains(name) || HANDOVER.contains(name) {
                 continue;
             }
             let count = phases
@@ -148,9 +148,9 @@ impl Calls {
                 "answered by the vDSO until the clock source changes",
             ),
             allow(
-                ["write"].into_iter(),
+                HANDOVER.iter().copied(),
                 &When::Always,
-                "the runtime hands the listener over with it",
+                "the runtime hands the listener over with them",
             ),
         ];
         for (when, calls) in &plain {

@@ -106,7 +106,11 @@ pub fn assemble(parts: Parts) -> Report {
         .filter(|event| event.container == facts.container)
         .collect();
     report.asked_in_start = asked(&own, Phase::Startup);
-    report.enforced = compare(&own, &enforced, &default);
+    let whole = !events.iter().any(|event| {
+        let ours = event.container.is_empty() || event.container == facts.container;
+        ours && matches!(event.what, What::EventsLost { .. })
+    });
+    report.enforced = compare(&own, whole, &enforced, &default);
     report.versions = facts.versions;
     report.gate = Gate {
         refusals: facts.refusals,
@@ -171,7 +175,7 @@ fn asked(events: &[&Event], wanted: Phase) -> Option<BTreeMap<String, u64>> {
     all
 }
 
-fn compare(events: &[&Event], enforced: &Coverage, default: &Coverage) -> Enforced {
+fn compare(events: &[&Event], whole: bool, enforced: &Coverage, default: &Coverage) -> Enforced {
     let mut denied_calls: BTreeMap<String, u64> = BTreeMap::new();
     for event in events {
         if let What::Denied {
@@ -184,7 +188,7 @@ fn compare(events: &[&Event], enforced: &Coverage, default: &Coverage) -> Enforc
         }
     }
     let differences = enforced.status_differences(default);
-    // a container that never served was never held to the serving rules: that is no zero
+    // a container that never served was never held to the serving rules, and a log with gaps counts too few: no zero
     let served = events.iter().any(|event| {
         matches!(
             event.what,
@@ -196,9 +200,109 @@ fn compare(events: &[&Event], enforced: &Coverage, default: &Coverage) -> Enforc
     });
     Enforced {
         requests: Some(enforced.counts().answers as u64),
-        denied_serving: served.then(|| denied_calls.values().sum()),
+        denied_serving: (served && whole).then(|| denied_calls.values().sum()),
         denied_calls,
         status_differences: Some(differences.len() as u64),
         differing_steps: differences.iter().map(ToString::to_string).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(container: &str, what: What) -> Event {
+        Event {
+            v: 1,
+            time_ms: 0,
+            container: container.to_string(),
+            what,
+        }
+    }
+
+    fn denied(phase: Phase) -> What {
+        What::Denied {
+            pid: 1,
+            process: "java".to_string(),
+            nr: 83,
+            arch: "x86_64".to_string(),
+            call: "mkdir".to_string(),
+            args: [0; 6],
+            phase,
+            enforced: true,
+        }
+    }
+
+    fn coverage() -> Coverage {
+        let subject = lazaret_fhir::coverage::Subject {
+            base: String::new(),
+            software: String::new(),
+            fhir_version: String::new(),
+            run: 1,
+            seed: 1,
+        };
+        Coverage::new(
+            subject,
+            1000,
+            lazaret_fhir::coverage::Figures::default(),
+            Vec::new(),
+        )
+    }
+
+    #[test]
+    fn denials_while_serving_are_counted_and_gaps_are_no_zero() {
+        let serving = || {
+            let (from, to, cause) = (Phase::Startup, Phase::Serving, "readiness".to_string());
+            event("c", What::PhaseChanged { from, to, cause })
+        };
+        let count = |events: &[Event], whole| {
+            let events: Vec<&Event> = events.iter().collect();
+            compare(&events, whole, &coverage(), &coverage()).denied_serving
+        };
+        assert_eq!(count(&[serving()], true), Some(0));
+        assert_eq!(
+            count(
+                &[
+                    serving(),
+                    event("c", denied(Phase::Serving)),
+                    event("c", denied(Phase::Startup))
+                ],
+                true
+            ),
+            Some(1)
+        );
+        assert_eq!(
+            count(&[event("c", denied(Phase::Startup))], true),
+            None,
+            "it never served"
+        );
+        assert_eq!(count(&[serving()], false), None, "the log has gaps");
+    }
+
+    #[test]
+    fn what_was_asked_is_added_up_by_phase() {
+        let calls = |count| BTreeMap::from([("bind".to_string(), count)]);
+        let one = event(
+            "c",
+            What::Asked {
+                phase: Phase::Startup,
+                calls: calls(2),
+            },
+        );
+        let two = event(
+            "c",
+            What::Asked {
+                phase: Phase::Serving,
+                calls: calls(5),
+            },
+        );
+        assert_eq!(asked(&[&one, &two, &one], Phase::Startup), Some(calls(4)));
+        assert_eq!(asked(&[&two], Phase::Startup), None);
+    }
+
+    #[test]
+    fn recording_is_compared_with_the_same_exercise_without_it() {
+        assert_eq!(slow_down(&[coverage(), coverage()], &coverage()), Some(1.0));
+        assert_eq!(slow_down(&[], &coverage()), None);
     }
 }
