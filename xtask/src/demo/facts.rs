@@ -67,7 +67,9 @@ impl Facts {
         let versions = BTreeMap::from([
             (
                 "lazaret",
-                first(output(&mut world.lazaret(&["--version"])?)?),
+                first(output(&mut world.lazaret(&["--version"])?)?)
+                    .trim_start_matches("lazaret ")
+                    .to_owned(),
             ),
             (
                 "kernel",
