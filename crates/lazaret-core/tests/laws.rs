@@ -268,8 +268,8 @@ fn what_was_seen_is_allowed_where_it_was_seen() {
     let policy = synth(vec![of(vec![
         named("capset", Phase::Prelude),
         named("execve", Phase::Startup),
-        named("read", Phase::Startup),
-        named("read", Phase::Serving),
+        named("recvfrom", Phase::Startup),
+        named("recvfrom", Phase::Serving),
         named("unlink", Phase::Stopping),
         named("clone3", Phase::Startup),
         clone,
@@ -281,7 +281,7 @@ fn what_was_seen_is_allowed_where_it_was_seen() {
         call.args[..args.len()].copy_from_slice(args);
         policy.decide(phase, &call).verdict == Verdict::Allow
     };
-    assert!(verdict("read", Phase::Serving, &[]) && verdict("read", Phase::Stopping, &[]));
+    assert!(verdict("recvfrom", Phase::Serving, &[]) && verdict("recvfrom", Phase::Stopping, &[]));
     assert!(verdict("execve", Phase::Startup, &[]) && !verdict("execve", Phase::Serving, &[]));
     assert!(verdict("unlink", Phase::Stopping, &[]) && !verdict("unlink", Phase::Serving, &[]));
     assert!(
@@ -303,6 +303,8 @@ fn what_was_seen_is_allowed_where_it_was_seen() {
         "restart_syscall",
         "rt_sigreturn",
         "clock_gettime",
+        // never seen, yet runc's processes wait with it while there may be no gate
+        "read",
         "write",
     ] {
         assert!(verdict(always, Phase::Serving, &[]), "{always}");
