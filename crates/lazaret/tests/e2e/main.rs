@@ -1,0 +1,24 @@
+//! The command line, the gate and the wrapper together, with real engines, real runc, real eBPF and signed bundles.
+//!
+//! `cargo xtask test` (or `cargo xtask test --only e2e`) starts private engines, builds programs and the image of
+//! `testing/berth`, and says where they are (`xtask/src/test/e2e.rs`). The tests run one after the other: they have the
+//! wrapper's configuration and a port in common. Each states what a user sees: exit codes, output, the event log.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | [`learn`], [`interrupted`] | from an image to a policy, and what goes wrong on the way |
+//! | [`phases`] | a confined container under Docker, from its start to its stop |
+//! | [`wrapper`] | containers that nobody confines are what they are without the wrapper |
+//! | [`refusals`] | papers that are not in order |
+//! | [`daemon`] | the gate killed, started twice, started in a place that is not its own |
+//! | [`containerd`] | the same profile under containerd, without the wrapper |
+
+mod containerd;
+mod daemon;
+mod interrupted;
+mod learn;
+mod node;
+mod phases;
+mod refusals;
+mod world;
+mod wrapper;
