@@ -93,17 +93,10 @@ impl Policy {
     }
 
     fn entry(&self, nr: u32, complement: Complement) -> Entry {
-        let reach = self.ceiling.get(&nr);
-        if reach == Some(&Reach::Always) {
-            return Entry::always(Verdict::Errno(self.otherwise));
-        }
-        let rules = self.call(nr);
-        if let Some((_, errno)) = rules.and_then(|rules| rules.deny) {
-            return Entry::always(Verdict::Errno(errno));
-        }
-        let allows = rules
-            .map(|rules| rules.allows.as_slice())
-            .unwrap_or_default();
+        let allows = match self.open(nr) {
+            Ok(allows) => allows,
+            Err(errno) => return Entry::always(Verdict::Errno(errno)),
+        };
         let always: Vec<&Allow> = allows
             .iter()
             .filter(|allow| allow.scope == Scope::ALWAYS)
@@ -132,7 +125,20 @@ impl Policy {
                 otherwise,
             }
         };
-        self.cap(kernel, reach)
+        self.cap(nr, kernel)
+    }
+
+    /// What is allowed of a call, or the errno with which all of it is closed: by the ceiling, by a `deny`.
+    fn open(&self, nr: u32) -> Result<&[Allow], u16> {
+        if self.ceiling.get(&nr) == Some(&Reach::Always) {
+            return Err(self.otherwise);
+        }
+        let Some(rules) = self.call(nr) else {
+            return Ok(&[]);
+        };
+        rules
+            .deny
+            .map_or(Ok(rules.allows.as_slice()), |(_, errno)| Err(errno))
     }
 
     /// The calls at which papers are checked: asked whatever the rules say, or a container whose server starts helpers while it
@@ -143,8 +149,8 @@ impl Policy {
     }
 
     /// Puts a conditional ceiling over an entry.
-    fn cap(&self, kernel: Entry, reach: Option<&Reach>) -> Entry {
-        let Some(Reach::Unless { arg, mask }) = reach else {
+    fn cap(&self, nr: u32, kernel: Entry) -> Entry {
+        let Some(Reach::Unless { arg, mask }) = self.ceiling.get(&nr) else {
             return kernel;
         };
         let below = Condition {
@@ -189,17 +195,10 @@ impl Policy {
     }
 
     fn static_entry(&self, nr: u32) -> Entry {
-        let reach = self.ceiling.get(&nr);
-        if reach == Some(&Reach::Always) {
-            return Entry::always(Verdict::Errno(self.otherwise));
-        }
-        let rules = self.call(nr);
-        if let Some((_, errno)) = rules.and_then(|rules| rules.deny) {
-            return Entry::always(Verdict::Errno(errno));
-        }
-        let allows = rules
-            .map(|rules| rules.allows.as_slice())
-            .unwrap_or_default();
+        let allows = match self.open(nr) {
+            Ok(allows) => allows,
+            Err(errno) => return Entry::always(Verdict::Errno(errno)),
+        };
         let otherwise = Verdict::Errno(self.otherwise);
         let entry = if self.prelude.contains(&nr)
             || allows.iter().any(|allow| allow.conditions.is_empty())
@@ -220,7 +219,7 @@ impl Policy {
                 otherwise,
             }
         };
-        self.cap(entry, reach)
+        self.cap(nr, entry)
     }
 
     /// The calls a policy lets through by phase: what `policy show` and reports count.
