@@ -5,6 +5,9 @@
 //! undone once, and programs that xtask had started are ended. SIGKILL cannot be caught: what then stays is found and removed by the next start (`engine::enclosure`,
 //! `loop_disk`).
 
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -49,6 +52,18 @@ pub fn register(action: impl FnOnce() + Send + 'static) -> Undo {
     let slot: Slot = Arc::new(Mutex::new(Some(Box::new(action))));
     lock(&REGISTERED).push(Arc::clone(&slot));
     Undo { slot }
+}
+
+/// Removes a folder with all that is in it; one that is gone already is as good.
+pub fn remove_folder(folder: &Path) -> Undo {
+    let folder = folder.to_owned();
+    register(move || {
+        if let Err(error) = fs::remove_dir_all(&folder)
+            && error.kind() != ErrorKind::NotFound
+        {
+            eprintln!("cannot remove {}: {error}", folder.display());
+        }
+    })
 }
 
 /// Makes SIGINT, SIGTERM and SIGHUP undo everything and exit with 130.

@@ -95,14 +95,7 @@ impl World {
             .tempdir_in("/run")
             .context("cannot make a folder in /run")?;
         fs::set_permissions(node.path(), fs::Permissions::from_mode(0o700))?;
-        let folder = node.path().to_owned();
-        let undo = cleanup::register(move || {
-            if folder.exists()
-                && let Err(error) = fs::remove_dir_all(&folder)
-            {
-                eprintln!("cannot remove {}: {error}", folder.display());
-            }
-        });
+        let undo = cleanup::remove_folder(node.path());
         let config = node.path().join("runtime.toml");
         let path = programs.path("lazaret-runtime")?.to_owned();
         let args = vec!["--lazaret-config".to_owned(), config.display().to_string()];

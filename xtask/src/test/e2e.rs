@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use serde_json::json;
 
+use crate::cleanup::{self, Undo};
 use crate::engine::{Containerd, Docker, Runtime};
 use crate::programs;
 use crate::setup::Setup;
@@ -42,6 +43,8 @@ pub(super) struct E2e {
     _docker: Docker,
     _containerd: Containerd,
     _folder: tempfile::TempDir,
+    /// Removes the folder when xtask is ended by a signal.
+    _undo: Undo,
 }
 
 impl E2e {
@@ -65,6 +68,7 @@ pub(super) fn prepare(setup: &Setup) -> anyhow::Result<E2e> {
         .prefix("lazaret-e2e-")
         .tempdir_in("/run")
         .context("cannot make a folder in /run")?;
+    let undo = cleanup::remove_folder(folder.path());
     let runtime_config = folder.path().join("runtime.toml");
     let runtime = Runtime {
         path: built.path("lazaret-runtime")?.to_owned(),
@@ -113,5 +117,6 @@ pub(super) fn prepare(setup: &Setup) -> anyhow::Result<E2e> {
         _docker: docker,
         _containerd: containerd,
         _folder: folder,
+        _undo: undo,
     })
 }
