@@ -98,13 +98,18 @@ pub fn record(
         name: &name,
         pid: state.pid,
     };
-    let namespace = held.namespace()?;
-    let network = NetworkNamespace::of(state.pid).or_exit(Exit::HostCannot)?;
+    let Placed {
+        namespace,
+        network,
+        no_new_privileges,
+    } = match held.placed() {
+        Err(_) if !held.runs()? => return died(&engine, &name, "ended at once"),
+        placed => placed?,
+    };
     let inside = Inside {
         network: &network,
         pid: state.pid,
     };
-    let no_new_privileges = held.no_new_privileges()?;
     let mut timeline = BTreeMap::from([(Phase::Startup, 0)]);
 
     held.wait_ready(run, &inside, steps)?;
@@ -269,7 +274,28 @@ struct Container<'a> {
     pid: u32,
 }
 
+/// What can only be asked while the first process is there.
+struct Placed {
+    namespace: PidNamespace,
+    network: NetworkNamespace,
+    no_new_privileges: bool,
+}
+
 impl Container<'_> {
+    fn runs(&self) -> Outcome<bool> {
+        // the engine may not have heard of the end yet
+        let state = self.engine.state(self.name).or_exit(Exit::HostCannot)?;
+        Ok(state.running && alive(self.pid))
+    }
+
+    fn placed(&self) -> Outcome<Placed> {
+        Ok(Placed {
+            namespace: self.namespace()?,
+            network: NetworkNamespace::of(self.pid).or_exit(Exit::HostCannot)?,
+            no_new_privileges: self.no_new_privileges()?,
+        })
+    }
+
     fn namespace(&self) -> Outcome<PidNamespace> {
         let namespace = PidNamespace::of_pid(self.pid);
         let namespace = namespace
