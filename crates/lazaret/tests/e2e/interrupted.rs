@@ -14,7 +14,8 @@ fn signalled(learn: &mut Command, signal: &str, reached: impl Fn() -> bool) -> S
     let mut learning = Ours(learn.spawn().expect("lazaret"));
     wait_for("moment for the signal", || reached().then_some(()));
     let pid = learning.0.id().to_string();
-    run(Command::new("kill").args(["-s", signal, &pid])).good();
+    // the shell's own: a bare Debian has no `kill` program
+    run(Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", signal, &pid])).good();
     learning.end(learn)
 }
 
