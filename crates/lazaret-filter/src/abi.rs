@@ -38,6 +38,19 @@ impl Abi {
         }
     }
 
+    /// The convention of a call and its number there (for x32 without [`X32_BIT`]), from what a filter sees; `None` for an
+    /// architecture this crate has no table for.
+    #[must_use]
+    pub const fn of(arch: u32, nr: u32) -> Option<(Abi, u32)> {
+        match arch {
+            0xc000_003e if nr & X32_BIT != 0 => Some((Abi::X32, nr & !X32_BIT)),
+            0xc000_003e => Some((Abi::X86_64, nr)),
+            0x4000_0003 => Some((Abi::I386, nr)),
+            0xc000_00b7 => Some((Abi::Aarch64, nr)),
+            _ => None,
+        }
+    }
+
     /// The name used in policies and recordings.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -120,7 +120,12 @@ fn numbers(expected: &RuleTable) -> BTreeSet<u32> {
     let mut numbers: BTreeSet<u32> = (0..1024).flat_map(|nr| [nr, nr | X32_BIT]).collect();
     for nr in [1024, 0xffff, X32_BIT, 0x7fff_ffff, 0x8000_0000, NO_CALL]
         .into_iter()
-        .chain(expected.entries.keys().copied())
+        .chain(
+            expected
+                .abis
+                .values()
+                .flat_map(|numbers| numbers.entries.keys().copied()),
+        )
     {
         around(nr, &mut numbers);
     }
@@ -195,7 +200,7 @@ impl Search<'_> {
                 }
                 let looks_at_number = self.visit(arch, nr)?;
                 visited.insert((arch, nr));
-                if !looks_at_number && arch != self.expected.abi.audit_arch() {
+                if !looks_at_number && Abi::of(arch, nr).is_none() {
                     settled.insert(arch);
                 }
             }
@@ -205,8 +210,9 @@ impl Search<'_> {
     /// Compares every chosen argument of one number. Says whether a run looked at the number.
     fn visit(&mut self, arch: u32, nr: u32) -> Result<bool, CompareError> {
         let mut points = Points::default();
-        let native = arch == self.expected.abi.audit_arch();
-        if let Some(entry) = self.expected.entries.get(&nr).filter(|_| native) {
+        let numbers =
+            Abi::of(arch, nr).and_then(|(abi, nr)| Some((self.expected.abis.get(&abi)?, nr)));
+        if let Some(entry) = numbers.and_then(|(numbers, nr)| numbers.entries.get(&nr)) {
             for condition in entry.branches.iter().flat_map(|branch| &branch.all) {
                 condition_points(condition, &mut points);
             }
@@ -361,8 +367,9 @@ fn condition_points(condition: &Condition, points: &mut Points) {
         // without a bit in the mask the table does not look at this half
         if let Some(points) = points.get_mut(half).filter(|_| mask != 0) {
             points.insert(0);
-            for &value in &condition.values {
-                boundaries(mask, word(value), false, points);
+            for range in condition.values.ranges() {
+                boundaries(mask, word(*range.start()), false, points);
+                boundaries(mask, word(*range.end()), false, points);
             }
         }
     }

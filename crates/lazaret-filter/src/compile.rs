@@ -63,6 +63,14 @@ pub enum CompileError {
         /// The mask.
         mask: u64,
     },
+    /// x32's bit tells the conventions apart and is no part of a number.
+    #[error("number {nr:#x} of {abi} carries x32's bit")]
+    X32Bit {
+        /// The number.
+        nr: u32,
+        /// The convention.
+        abi: Abi,
+    },
     /// A verdict that the kernel would change or that a filter cannot return.
     #[error("errno {errno} cannot be returned, the largest is 4095")]
     Errno {
@@ -84,15 +92,23 @@ pub enum CompileError {
 /// A table that breaks its own documentation, or needs more than [`MAX_INSTRUCTIONS`].
 pub fn compile(table: &RuleTable) -> Result<Program, CompileError> {
     check_table(table)?;
-    let otherwise = Entry::always(table.otherwise);
+    let foreign = Entry::always(table.foreign);
+    let defaults: BTreeMap<Abi, Entry> = table
+        .abis
+        .iter()
+        .map(|(&abi, numbers)| (abi, Entry::always(numbers.otherwise)))
+        .collect();
+    let architectures: BTreeSet<u32> = table.abis.keys().map(|abi| abi.audit_arch()).collect();
     let mut emit = Emitter::default();
-    let foreign = Target::Return(table.foreign);
-    let mut top = emit.tree(&segments(table, &otherwise));
-    if table.abi == Abi::X86_64 {
-        top = emit.jump(code::JSET_K, X32_BIT, foreign, top);
+    let mut trees: Vec<(u32, Target)> = Vec::new();
+    for arch in architectures {
+        let tree = emit.tree(&segments(table, arch, &defaults, &foreign));
+        trees.push((arch, emit.load(NR_OFFSET, u32::MAX, tree)));
     }
-    top = emit.load(NR_OFFSET, u32::MAX, top);
-    top = emit.jump(code::JEQ_K, table.abi.audit_arch(), top, foreign);
+    let mut top = Target::Return(table.foreign);
+    for (arch, tree) in trees {
+        top = emit.jump(code::JEQ_K, arch, tree, top);
+    }
     emit.load(ARCH_OFFSET, u32::MAX, top);
     emit.finish()
 }
@@ -104,17 +120,22 @@ pub(crate) fn check_table(table: &RuleTable) -> Result<(), CompileError> {
         Verdict::Errno(errno) if errno > 4095 => Err(CompileError::Errno { errno }),
         _ => Ok(()),
     };
-    errno(table.otherwise)?;
     errno(table.foreign)?;
-    for (&nr, entry) in &table.entries {
-        errno(entry.otherwise)?;
-        for branch in &entry.branches {
-            errno(branch.verdict)?;
-            if branch.all.is_empty() {
-                return Err(CompileError::NoCondition { nr });
+    for (&abi, numbers) in &table.abis {
+        errno(numbers.otherwise)?;
+        for (&nr, entry) in &numbers.entries {
+            if matches!(abi, Abi::X86_64 | Abi::X32) && nr & X32_BIT != 0 {
+                return Err(CompileError::X32Bit { nr, abi });
             }
-            for condition in &branch.all {
-                check_condition(nr, condition)?;
+            errno(entry.otherwise)?;
+            for branch in &entry.branches {
+                errno(branch.verdict)?;
+                if branch.all.is_empty() {
+                    return Err(CompileError::NoCondition { nr });
+                }
+                for condition in &branch.all {
+                    check_condition(nr, condition)?;
+                }
             }
         }
     }
@@ -130,8 +151,14 @@ fn check_condition(nr: u32, condition: &Condition) -> Result<(), CompileError> {
     if values.is_empty() {
         return Err(CompileError::NoValue { nr, arg });
     }
-    match values.iter().find(|&value| value & !mask != 0) {
-        Some(&value) => Err(CompileError::OutsideMask {
+    if values.singles(MAX_INSTRUCTIONS).is_none() {
+        return Err(CompileError::TooLong { found: usize::MAX });
+    }
+    let mut ends = values
+        .ranges()
+        .flat_map(|range| [*range.start(), *range.end()]);
+    match ends.find(|value| value & !mask != 0) {
+        Some(value) => Err(CompileError::OutsideMask {
             nr,
             arg,
             value,
@@ -144,8 +171,15 @@ fn check_condition(nr: u32, condition: &Condition) -> Result<(), CompileError> {
 /// The numbers from the first field up to the next segment have this entry. Neighbours differ; the first starts at 0.
 type Segment<'a> = (u32, &'a Entry);
 
-fn segments<'a>(table: &'a RuleTable, otherwise: &'a Entry) -> Vec<Segment<'a>> {
-    let mut segments: Vec<Segment<'a>> = alloc::vec![(0, otherwise)];
+/// The segments of all conventions that share an architecture. They are told apart by x32's bit, so that no convention
+/// changes inside a quarter of the numbers.
+fn segments<'a>(
+    table: &'a RuleTable,
+    arch: u32,
+    defaults: &'a BTreeMap<Abi, Entry>,
+    foreign: &'a Entry,
+) -> Vec<Segment<'a>> {
+    let mut segments: Vec<Segment<'a>> = Vec::new();
     let mut from = |start: u32, entry: &'a Entry| {
         if segments.last().is_some_and(|&(last, _)| last == start) {
             segments.pop();
@@ -154,10 +188,22 @@ fn segments<'a>(table: &'a RuleTable, otherwise: &'a Entry) -> Vec<Segment<'a>> 
             segments.push((start, entry));
         }
     };
-    for (&nr, entry) in &table.entries {
-        from(nr, entry);
-        if let Some(next) = nr.checked_add(1) {
-            from(next, otherwise);
+    for quarter in [0, X32_BIT, X32_BIT << 1, X32_BIT << 1 | X32_BIT] {
+        let last = quarter | (X32_BIT - 1);
+        let served = Abi::of(arch, quarter)
+            .and_then(|(abi, first)| Some((first, table.abis.get(&abi)?, defaults.get(&abi)?)));
+        let Some((first, numbers, otherwise)) = served else {
+            from(quarter, foreign);
+            continue;
+        };
+        from(quarter, otherwise);
+        for (&nr, entry) in numbers.entries.range(first..=first | (X32_BIT - 1)) {
+            // `first` is the quarter's first number, with x32's bit or without
+            let nr = nr - first + quarter;
+            from(nr, entry);
+            if nr < last {
+                from(nr + 1, otherwise);
+            }
         }
     }
     segments
@@ -305,7 +351,11 @@ impl<'a> Emitter<'a> {
         let low_offset = ARGS_OFFSET + 8 * u32::from(condition.arg);
         let high_offset = low_offset + 4;
         let mut by_high: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
-        for &value in &condition.values {
+        for value in condition
+            .values
+            .singles(MAX_INSTRUCTIONS)
+            .unwrap_or_default()
+        {
             let (high, low) = half(value);
             by_high.entry(high).or_default().insert(low);
         }

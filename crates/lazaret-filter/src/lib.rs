@@ -25,7 +25,7 @@
 //!
 //! ```
 //! use lazaret_filter::abi::Abi;
-//! use lazaret_filter::rule::{Branch, Call, Condition, Entry, RuleTable, Verdict};
+//! use lazaret_filter::rule::{Branch, Call, Condition, Entry, Numbers, RuleTable, Verdict};
 //! use lazaret_filter::{compare, compile, constants, interpret, table};
 //!
 //! let abi = Abi::X86_64;
@@ -35,15 +35,14 @@
 //!
 //! // sockets of one domain only; everything else is allowed
 //! let local = Condition { arg: domain, mask: definition.width.mask(), values: [unix].into() };
-//! let mut rules = RuleTable {
-//!     abi,
+//! let numbers = Numbers {
 //!     entries: [(socket, Entry {
 //!         branches: vec![Branch { all: vec![local], verdict: Verdict::Allow }],
 //!         otherwise: Verdict::Errno(97), // EAFNOSUPPORT
 //!     })].into(),
 //!     otherwise: Verdict::Allow,
-//!     foreign: Verdict::KillProcess,
 //! };
+//! let mut rules = RuleTable::single(abi, numbers, Verdict::KillProcess);
 //! let filter = compile::compile(&rules)?;
 //!
 //! let mut call = Call::new(abi, socket);
@@ -51,7 +50,7 @@
 //! assert_eq!(interpret::eval(&filter, &call)?.verdict, Verdict::Errno(97));
 //!
 //! // a filter that allows what the rules deny is found out
-//! rules.otherwise = Verdict::Errno(1);
+//! rules.abis.get_mut(&abi).unwrap().otherwise = Verdict::Errno(1);
 //! let comparison = compare::compare(&rules, &[filter])?;
 //! assert_eq!(comparison.looser[0].found, Verdict::Allow);
 //! # Ok::<(), Box<dyn std::error::Error>>(())

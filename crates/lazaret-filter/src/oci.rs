@@ -5,7 +5,7 @@
 
 use crate::abi::Abi;
 use crate::compile::{CompileError, check_table};
-use crate::rule::{Branch, Condition, Entry, RuleTable, Verdict};
+use crate::rule::{Branch, Condition, Entry, Numbers, RuleTable, Verdict};
 use crate::table;
 use alloc::borrow::ToOwned;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -173,6 +173,22 @@ pub enum OciError {
     /// The table breaks its own documentation.
     #[error("rule table is malformed")]
     Table(#[from] CompileError),
+    /// A profile has one set of rules for all its architectures.
+    #[error("table serves {found} conventions, a profile is made for one")]
+    OneAbi {
+        /// Conventions of the table.
+        found: usize,
+    },
+    /// Too many values to name them one by one.
+    #[error(
+        "call {call} compares argument {arg} with a range of more than {MAX_RULES_PER_CALL} values, a profile has only single ones"
+    )]
+    Range {
+        /// Its name.
+        call: &'static str,
+        /// The argument.
+        arg: u8,
+    },
     /// libseccomp has x32 only beside x86-64.
     #[error("profile for {0} alone cannot be expressed")]
     Abi(Abi),
@@ -275,24 +291,30 @@ pub enum OciError {
 /// Whatever the table says and a profile cannot.
 pub fn profile(table: &RuleTable, listener: Option<&Listener>) -> Result<OciSeccomp, OciError> {
     check_table(table)?;
-    let architecture = match table.abi {
+    let mut abis = table.abis.iter();
+    let (Some((&abi, numbers)), None) = (abis.next(), abis.next()) else {
+        return Err(OciError::OneAbi {
+            found: table.abis.len(),
+        });
+    };
+    let architecture = match abi {
         Abi::X86_64 => Architecture::X86_64,
         Abi::I386 => Architecture::X86,
         Abi::Aarch64 => Architecture::Aarch64,
-        Abi::X32 => return Err(OciError::Abi(table.abi)),
+        Abi::X32 => return Err(OciError::Abi(abi)),
     };
     if table.foreign != Verdict::KillThread {
         return Err(OciError::Foreign {
             found: table.foreign,
         });
     }
-    if table.otherwise == Verdict::Ask {
+    if numbers.otherwise == Verdict::Ask {
         return Err(OciError::DefaultAsk);
     }
-    let (default_action, default_errno_ret) = action("unnamed calls", table.otherwise)?;
+    let (default_action, default_errno_ret) = action("unnamed calls", numbers.otherwise)?;
     let mut rules: BTreeMap<Rule, BTreeSet<&'static str>> = BTreeMap::new();
-    for (&nr, entry) in &table.entries {
-        for rule in entry_rules(table, nr, entry)? {
+    for (&nr, entry) in &numbers.entries {
+        for rule in entry_rules(abi, numbers, nr, entry)? {
             rules.entry(rule.0).or_default().insert(rule.1);
         }
     }
@@ -344,14 +366,15 @@ fn action(call: &str, verdict: Verdict) -> Result<(Action, Option<u32>), OciErro
 }
 
 fn entry_rules(
-    table: &RuleTable,
+    abi: Abi,
+    numbers: &Numbers,
     nr: u32,
     entry: &Entry,
 ) -> Result<Vec<(Rule, &'static str)>, OciError> {
-    if *entry == Entry::always(table.otherwise) {
+    if *entry == Entry::always(numbers.otherwise) {
         return Ok(Vec::new());
     }
-    let call = table::name_of(table.abi, nr).ok_or(OciError::Nameless { nr, abi: table.abi })?;
+    let call = table::name_of(abi, nr).ok_or(OciError::Nameless { nr, abi })?;
     let verdicts = entry.branches.iter().map(|branch| branch.verdict);
     if call == "write" && verdicts.chain([entry.otherwise]).any(|v| v == Verdict::Ask) {
         return Err(OciError::WriteAsk);
@@ -360,7 +383,7 @@ fn entry_rules(
         let (action, errno) = action(call, entry.otherwise)?;
         return Ok(alloc::vec![((action, errno, Vec::new()), call)]);
     }
-    if entry.otherwise != table.otherwise {
+    if entry.otherwise != numbers.otherwise {
         return Err(OciError::Otherwise {
             call,
             found: entry.otherwise,
@@ -373,11 +396,11 @@ fn entry_rules(
     let mut rules = Vec::new();
     for branch in &entry.branches {
         // libseccomp refuses a rule with the default's action; nothing else can hold where this branch does
-        if branch.verdict == table.otherwise {
+        if branch.verdict == numbers.otherwise {
             continue;
         }
         let (action, errno) = action(call, branch.verdict)?;
-        for args in combinations(&branch.all) {
+        for args in combinations(call, &branch.all)? {
             rules.push(((action, errno, args), call));
         }
     }
@@ -395,7 +418,8 @@ fn check_branch(call: &'static str, branch: &Branch) -> Result<(), OciError> {
         if !seen.insert(arg) {
             return Err(OciError::SameArgument { call, arg });
         }
-        found = found.saturating_mul(condition.values.len());
+        let values = single_values(call, condition)?;
+        found = found.saturating_mul(values.len());
     }
     if found > MAX_RULES_PER_CALL {
         return Err(OciError::TooManyRules { call, found });
@@ -420,21 +444,38 @@ fn exclude(a: &Branch, b: &Branch) -> bool {
     let apart = |a: &Condition, b: &Condition| {
         let common = a.mask & b.mask;
         a.arg == b.arg
-            && a.values
-                .iter()
-                .all(|x| b.values.iter().all(|y| (x ^ y) & common != 0))
+            && match (
+                a.values.singles(MAX_RULES_PER_CALL),
+                b.values.singles(MAX_RULES_PER_CALL),
+            ) {
+                (Some(a), Some(b)) => a.iter().all(|x| b.iter().all(|y| (x ^ y) & common != 0)),
+                _ => false,
+            }
     };
     a.all.iter().any(|x| b.all.iter().any(|y| apart(x, y)))
 }
 
+/// The values of a condition; a profile compares with one value at a time.
+fn single_values(call: &'static str, condition: &Condition) -> Result<Vec<u64>, OciError> {
+    let values = condition.values.singles(MAX_RULES_PER_CALL);
+    values.ok_or(OciError::Range {
+        call,
+        arg: condition.arg,
+    })
+}
+
 /// One value of each condition, in every combination.
-fn combinations(conditions: &[Condition]) -> Vec<Vec<OciArg>> {
+fn combinations(
+    call: &'static str,
+    conditions: &[Condition],
+) -> Result<Vec<Vec<OciArg>>, OciError> {
     let mut all: Vec<Vec<OciArg>> = alloc::vec![Vec::new()];
     for condition in conditions {
+        let values = single_values(call, condition)?;
         all = all
             .into_iter()
             .flat_map(|args| {
-                condition.values.iter().map(move |&value| {
+                values.clone().into_iter().map(move |value| {
                     let mut args = args.clone();
                     args.push(compare_arg(condition, value));
                     args
@@ -445,7 +486,7 @@ fn combinations(conditions: &[Condition]) -> Vec<Vec<OciArg>> {
     for args in &mut all {
         args.sort();
     }
-    all
+    Ok(all)
 }
 
 fn compare_arg(condition: &Condition, datum: u64) -> OciArg {

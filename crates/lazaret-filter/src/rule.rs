@@ -3,8 +3,9 @@
 //! The table says nothing about names, phases or reasons; those are a policy's business.
 
 use crate::abi::{Abi, X32_BIT};
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::ops::RangeInclusive;
 
 /// What the kernel does with a call. The order is the kernel's precedence over a chain of filters, strictest first
 /// (`seccomp(2)`, "SECCOMP_RET_*").
@@ -110,6 +111,104 @@ impl Call {
     }
 }
 
+/// A set of 64-bit values, as disjoint inclusive ranges in ascending order. No two ranges touch, so equal sets are equal
+/// values.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Values(Vec<(u64, u64)>);
+
+impl Values {
+    /// The union of ranges, in any order; empty ranges add nothing.
+    #[must_use]
+    pub fn of(ranges: impl IntoIterator<Item = RangeInclusive<u64>>) -> Values {
+        let mut sorted: Vec<(u64, u64)> = ranges
+            .into_iter()
+            .filter(|range| !range.is_empty())
+            .map(RangeInclusive::into_inner)
+            .collect();
+        sorted.sort_unstable();
+        let mut merged: Vec<(u64, u64)> = Vec::new();
+        for (first, last) in sorted {
+            match merged.last_mut() {
+                // the sum saturates only where the range reaches the largest value, and then everything touches it
+                Some(before) if first <= before.1.saturating_add(1) => {
+                    before.1 = before.1.max(last);
+                }
+                _ => merged.push((first, last)),
+            }
+        }
+        Values(merged)
+    }
+
+    /// Whether the set has the value.
+    #[must_use]
+    pub fn contains(&self, value: u64) -> bool {
+        let after = self.0.partition_point(|&(first, _)| first <= value);
+        after
+            .checked_sub(1)
+            .and_then(|at| self.0.get(at))
+            .is_some_and(|&(_, last)| value <= last)
+    }
+
+    /// Whether the set has no value.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The ranges, ascending, with a gap between any two.
+    pub fn ranges(
+        &self,
+    ) -> impl DoubleEndedIterator<Item = RangeInclusive<u64>> + ExactSizeIterator {
+        self.0.iter().map(|&(first, last)| first..=last)
+    }
+
+    /// The values one by one when there are at most `limit`, else `None`.
+    #[must_use]
+    pub fn singles(&self, limit: usize) -> Option<Vec<u64>> {
+        let mut values = Vec::new();
+        for range in self.ranges() {
+            for value in range {
+                if values.len() == limit {
+                    return None;
+                }
+                values.push(value);
+            }
+        }
+        Some(values)
+    }
+
+    /// The ranges whose values have no bit outside `mask`; each is kept or dropped as a whole.
+    #[must_use]
+    pub fn within(&self, mask: u64) -> Values {
+        Values::of(self.ranges().filter(|range| {
+            // all values of a range share the bits above the highest in which its ends differ; below, every bit occurs set
+            let spread = range.start() ^ range.end();
+            let below = spread
+                .checked_ilog2()
+                .map_or(0, |bit| u64::MAX >> (63 - bit));
+            (range.start() | below) & !mask == 0
+        }))
+    }
+
+    /// The values of either set.
+    #[must_use]
+    pub fn union(&self, other: &Values) -> Values {
+        Values::of(self.ranges().chain(other.ranges()))
+    }
+}
+
+impl FromIterator<u64> for Values {
+    fn from_iter<I: IntoIterator<Item = u64>>(values: I) -> Values {
+        Values::of(values.into_iter().map(|value| value..=value))
+    }
+}
+
+impl<const N: usize> From<[u64; N]> for Values {
+    fn from(values: [u64; N]) -> Values {
+        values.into_iter().collect()
+    }
+}
+
 /// `(args[arg] & mask) ∈ values`. The mask is already cut to the argument's declared width.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Condition {
@@ -117,8 +216,8 @@ pub struct Condition {
     pub arg: u8,
     /// The bits that are compared.
     pub mask: u64,
-    /// The values that hold, each within the mask; never empty.
-    pub values: BTreeSet<u64>,
+    /// The values that hold; never empty, and the ends of each range lie within the mask.
+    pub values: Values,
 }
 
 impl Condition {
@@ -126,7 +225,7 @@ impl Condition {
     #[must_use]
     pub fn holds(&self, args: &[u64; 6]) -> bool {
         args.get(usize::from(self.arg))
-            .is_some_and(|value| self.values.contains(&(value & self.mask)))
+            .is_some_and(|value| self.values.contains(value & self.mask))
     }
 }
 
@@ -159,42 +258,67 @@ impl Entry {
     }
 }
 
-/// The meaning of one filter for one native architecture.
+/// The verdicts of one calling convention.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RuleTable {
-    /// The only convention that is served.
-    pub abi: Abi,
-    /// Verdicts by number.
+pub struct Numbers {
+    /// Verdicts by number; for x32 without [`X32_BIT`].
     pub entries: BTreeMap<u32, Entry>,
     /// For every number without an entry.
     pub otherwise: Verdict,
-    /// For every other architecture, and for x32 numbers under x86-64.
+}
+
+impl Numbers {
+    /// The most permissive verdict that some arguments get for a number.
+    #[must_use]
+    pub fn widest(&self, nr: u32) -> Verdict {
+        self.entries.get(&nr).map_or(self.otherwise, |entry| {
+            let branches = entry.branches.iter().map(|branch| branch.verdict);
+            branches.fold(entry.otherwise, Verdict::max)
+        })
+    }
+
+    /// The verdict for a number, without [`X32_BIT`].
+    #[must_use]
+    pub fn verdict(&self, nr: u32, args: &[u64; 6]) -> Verdict {
+        let Some(entry) = self.entries.get(&nr) else {
+            return self.otherwise;
+        };
+        let holds = |branch: &&Branch| branch.all.iter().all(|condition| condition.holds(args));
+        let branch = entry.branches.iter().find(holds);
+        branch.map_or(entry.otherwise, |branch| branch.verdict)
+    }
+}
+
+/// The meaning of one filter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleTable {
+    /// The conventions that are served.
+    pub abis: BTreeMap<Abi, Numbers>,
+    /// For every other convention. x32 shares the architecture of x86-64 and is told apart by [`X32_BIT`]; each of the two
+    /// is foreign unless it has numbers of its own.
     pub foreign: Verdict,
 }
 
 impl RuleTable {
+    /// A table for one convention only.
+    #[must_use]
+    pub fn single(abi: Abi, numbers: Numbers, foreign: Verdict) -> RuleTable {
+        RuleTable {
+            abis: BTreeMap::from([(abi, numbers)]),
+            foreign,
+        }
+    }
+
     /// The verdict for a call.
     ///
     /// # Guarantees
     /// Total: every architecture, number and argument has exactly one verdict.
     #[must_use]
     pub fn decide(&self, call: &Call) -> Verdict {
-        if call.arch != self.abi.audit_arch() || (self.abi == Abi::X86_64 && call.nr & X32_BIT != 0)
-        {
-            return self.foreign;
-        }
-        match self.entries.get(&call.nr) {
-            None => self.otherwise,
-            Some(entry) => entry
-                .branches
-                .iter()
-                .find(|branch| {
-                    branch
-                        .all
-                        .iter()
-                        .all(|condition| condition.holds(&call.args))
-                })
-                .map_or(entry.otherwise, |branch| branch.verdict),
-        }
+        Abi::of(call.arch, call.nr)
+            .and_then(|(abi, nr)| Some((self.abis.get(&abi)?, nr)))
+            .map_or(self.foreign, |(numbers, nr)| {
+                numbers.verdict(nr, &call.args)
+            })
     }
 }

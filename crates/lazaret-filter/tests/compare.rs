@@ -4,16 +4,15 @@ use lazaret_filter::abi::{Abi, X32_BIT};
 use lazaret_filter::compare::{CompareError, Comparison, Difference, compare};
 use lazaret_filter::interpret::EvalError;
 use lazaret_filter::program::{Instruction, Program, code};
-use lazaret_filter::rule::{Branch, Call, Condition, Entry, RuleTable, Verdict};
+use lazaret_filter::rule::{Branch, Call, Condition, Entry, Numbers, RuleTable, Verdict};
 
 /// Number 0 is allowed, everything else fails with EPERM.
 fn table() -> RuleTable {
-    RuleTable {
-        abi: Abi::X86_64,
+    let numbers = Numbers {
         entries: [(0, Entry::always(Verdict::Allow))].into(),
         otherwise: Verdict::Errno(1),
-        foreign: Verdict::KillThread,
-    }
+    };
+    RuleTable::single(Abi::X86_64, numbers, Verdict::KillThread)
 }
 
 fn test(k: u32) -> Instruction {
@@ -143,7 +142,12 @@ fn one_value(mask: u64, value: u64) -> RuleTable {
         otherwise: Verdict::Errno(1),
     };
     let mut table = table();
-    table.entries.insert(0, entry);
+    table
+        .abis
+        .get_mut(&Abi::X86_64)
+        .expect("served")
+        .entries
+        .insert(0, entry);
     table
 }
 

@@ -5,7 +5,7 @@ use lazaret_filter::compile::{CompileError, compile};
 use lazaret_filter::disasm::disassemble;
 use lazaret_filter::interpret::eval;
 use lazaret_filter::program::{Instruction, code};
-use lazaret_filter::rule::{Branch, Call, Condition, Entry, RuleTable, Verdict};
+use lazaret_filter::rule::{Branch, Call, Condition, Entry, Numbers, RuleTable, Verdict};
 use std::collections::BTreeSet;
 
 fn condition(arg: u8, mask: u64, values: &[u64]) -> Condition {
@@ -24,12 +24,11 @@ fn when(all: Vec<Condition>, verdict: Verdict, otherwise: Verdict) -> Entry {
 }
 
 fn table(entries: impl IntoIterator<Item = (u32, Entry)>) -> RuleTable {
-    RuleTable {
-        abi: Abi::X86_64,
+    let numbers = Numbers {
         entries: entries.into_iter().collect(),
         otherwise: Verdict::Errno(1),
-        foreign: Verdict::KillProcess,
-    }
+    };
+    RuleTable::single(Abi::X86_64, numbers, Verdict::KillProcess)
 }
 
 /// read and write allowed, socket of two domains allowed, execve asked.

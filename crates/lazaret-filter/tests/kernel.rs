@@ -9,7 +9,7 @@ use lazaret_filter::abi::{Abi, X32_BIT};
 use lazaret_filter::compile::compile;
 use lazaret_filter::interpret::eval_chain;
 use lazaret_filter::program::{Instruction, Program, code};
-use lazaret_filter::rule::{Branch, Call, Condition, Entry, RuleTable, Verdict};
+use lazaret_filter::rule::{Branch, Call, Condition, Entry, Numbers, RuleTable, Verdict};
 use lazaret_filter::table::nr_of;
 
 /// What a child does with one call, as its parent sees it.
@@ -139,8 +139,7 @@ fn finish(page: *mut [i64; 2], words: [i64; 2]) -> ! {
 
 /// A table under which only `nr` (and what the child needs to end) is interesting.
 fn table(name: &str, entry: Entry) -> RuleTable {
-    RuleTable {
-        abi: Abi::X86_64,
+    let numbers = Numbers {
         entries: [
             (number(name), entry),
             (number("exit_group"), Entry::always(Verdict::Allow)),
@@ -148,8 +147,8 @@ fn table(name: &str, entry: Entry) -> RuleTable {
         .into(),
         // the child loads a second filter through the first
         otherwise: Verdict::Allow,
-        foreign: Verdict::KillProcess,
-    }
+    };
+    RuleTable::single(Abi::X86_64, numbers, Verdict::KillProcess)
 }
 
 fn number(name: &str) -> u32 {
@@ -315,7 +314,12 @@ fn long_jumps() {
             }],
             otherwise: Verdict::Errno(at + 1001),
         };
-        table.entries.insert(1000 + 2 * u32::from(at), entry);
+        table
+            .abis
+            .get_mut(&Abi::X86_64)
+            .expect("served")
+            .entries
+            .insert(1000 + 2 * u32::from(at), entry);
     }
     let program = compile(&table).expect("compiles");
     for at in (0..400).step_by(57).chain([399]) {

@@ -1,9 +1,9 @@
 //! Profiles: the JSON that a runtime reads, and both sides of every refusal.
 #![cfg(feature = "serde")]
 
-use lazaret_filter::abi::{Abi, X32_BIT};
+use lazaret_filter::abi::Abi;
 use lazaret_filter::oci::{Listener, OciError, OciSeccomp, profile};
-use lazaret_filter::rule::{Branch, Condition, Entry, RuleTable, Verdict};
+use lazaret_filter::rule::{Branch, Condition, Entry, Numbers, RuleTable, Verdict};
 use lazaret_filter::table::nr_of;
 use serde_json::{Value, json};
 
@@ -11,15 +11,18 @@ const EPERM: Verdict = Verdict::Errno(1);
 const INT: u64 = 0xffff_ffff;
 
 fn table(entries: Vec<(&str, Entry)>) -> RuleTable {
-    RuleTable {
-        abi: Abi::X86_64,
+    let numbers = Numbers {
         entries: entries
             .into_iter()
             .map(|(name, entry)| (nr_of(Abi::X86_64, name).expect("known"), entry))
             .collect(),
         otherwise: EPERM,
-        foreign: Verdict::KillThread,
-    }
+    };
+    RuleTable::single(Abi::X86_64, numbers, Verdict::KillThread)
+}
+
+fn numbers(table: &RuleTable) -> Numbers {
+    table.abis[&Abi::X86_64].clone()
 }
 
 fn always(verdict: Verdict) -> Entry {
@@ -122,10 +125,7 @@ fn whole_table() {
     let ok = table(vec![("read", always(Verdict::Allow))]);
     without_listener(&ok).expect("plain table");
 
-    let x32 = RuleTable {
-        abi: Abi::X32,
-        ..ok.clone()
-    };
+    let x32 = RuleTable::single(Abi::X32, numbers(&ok), ok.foreign);
     assert_eq!(without_listener(&x32), Err(OciError::Abi(Abi::X32)));
 
     let found = Verdict::KillProcess;
@@ -135,10 +135,12 @@ fn whole_table() {
     };
     assert_eq!(without_listener(&foreign), Err(OciError::Foreign { found }));
 
-    let asked = RuleTable {
-        otherwise: Verdict::Ask,
-        ..ok.clone()
+    let otherwise = Verdict::Ask;
+    let asked = Numbers {
+        otherwise,
+        ..numbers(&ok)
     };
+    let asked = RuleTable::single(Abi::X86_64, asked, ok.foreign);
     assert_eq!(
         profile(&asked, Some(&listener())),
         Err(OciError::DefaultAsk)
@@ -146,6 +148,9 @@ fn whole_table() {
 
     let mut malformed = ok;
     malformed
+        .abis
+        .get_mut(&Abi::X86_64)
+        .expect("served")
         .entries
         .insert(7, entry(vec![branch(Verdict::Allow, &[])], EPERM));
     assert!(matches!(
@@ -174,11 +179,21 @@ fn asking() {
 
 #[test]
 fn numbers_without_a_name() {
-    for nr in [400, X32_BIT] {
+    for nr in [400, 0x3fff_ffff] {
         let mut table = table(vec![]);
-        table.entries.insert(nr, always(EPERM));
+        table
+            .abis
+            .get_mut(&Abi::X86_64)
+            .expect("served")
+            .entries
+            .insert(nr, always(EPERM));
         without_listener(&table).expect("the default needs no name");
-        table.entries.insert(nr, always(Verdict::Allow));
+        table
+            .abis
+            .get_mut(&Abi::X86_64)
+            .expect("served")
+            .entries
+            .insert(nr, always(Verdict::Allow));
         let abi = Abi::X86_64;
         assert_eq!(
             without_listener(&table),

@@ -5,7 +5,7 @@
 use lazaret_filter::abi::{Abi, X32_BIT};
 use lazaret_filter::compare::compare;
 use lazaret_filter::program::{Program, code};
-use lazaret_filter::rule::{Branch, Condition, Entry, RuleTable, Verdict};
+use lazaret_filter::rule::{Branch, Condition, Entry, Numbers, RuleTable, Verdict};
 use lazaret_filter::table::{calls, name_of, nr_of};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -59,12 +59,15 @@ fn answering() -> RuleTable {
             allow_when(&[(2, u64::MAX, &[0, 1, 3, 5])]),
         ),
     ]);
-    RuleTable {
-        abi: Abi::X86_64,
+    let numbers = Numbers {
         entries,
         otherwise: EPERM,
-        foreign: Verdict::KillThread,
-    }
+    };
+    RuleTable::single(Abi::X86_64, numbers, Verdict::KillThread)
+}
+
+fn numbers(table: &mut RuleTable) -> &mut Numbers {
+    table.abis.get_mut(&Abi::X86_64).expect("served")
 }
 
 /// The table behind `…-asking.bpf`: every name but the denied ones is asked unless it is allowed.
@@ -73,7 +76,7 @@ fn asking() -> RuleTable {
     for (nr, name) in calls(Abi::X86_64) {
         if !DENIED.split_whitespace().any(|denied| denied == name) {
             let ask = Entry::always(Verdict::Ask);
-            table.entries.entry(nr).or_insert(ask);
+            numbers(&mut table).entries.entry(nr).or_insert(ask);
         }
     }
     table
@@ -143,7 +146,10 @@ fn a_loosened_table_is_found_in_the_kernels_filter() {
     };
     let condition = |name: &'static str, at: usize| {
         move |table: &mut RuleTable, change: &dyn Fn(&mut Condition)| {
-            let entry = table.entries.get_mut(&number(name)).expect("entry");
+            let entry = numbers(table)
+                .entries
+                .get_mut(&number(name))
+                .expect("entry");
             change(&mut entry.branches[0].all[at]);
         }
     };
@@ -155,13 +161,19 @@ fn a_loosened_table_is_found_in_the_kernels_filter() {
     let one = |name| vec![number(name)];
     assert_eq!(
         tighten(&|t| {
-            t.entries.remove(&number("getppid"));
+            numbers(t).entries.remove(&number("getppid"));
         }),
         one("getppid")
     );
     assert_eq!(
         tighten(&|t| socket(t, &|c| {
-            c.values.remove(&10);
+            c.values = c
+                .values
+                .singles(9)
+                .unwrap()
+                .into_iter()
+                .filter(|v| *v != 10)
+                .collect();
         })),
         one("socket")
     );

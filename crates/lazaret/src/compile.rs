@@ -247,15 +247,10 @@ fn show(policy: &Policy, format: Format) {
         let rules: Vec<_> = rules.collect();
         let why: Vec<&str> = rules.iter().map(|rule| rule.why.as_str()).collect();
         let conditions = rules.iter().flat_map(|rule| &rule.when).count();
-        let widest = kernel.entries.get(&nr).map_or(kernel.otherwise, |entry| {
-            entry
-                .branches
-                .iter()
-                .map(|branch| branch.verdict)
-                .max()
-                .unwrap_or(entry.otherwise)
-                .max(entry.otherwise)
-        });
+        let widest = kernel
+            .abis
+            .get(&policy.abi())
+            .map_or(kernel.foreign, |numbers| numbers.widest(nr));
         let band = band(widest);
         match format {
             Format::Text => {

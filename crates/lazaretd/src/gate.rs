@@ -11,7 +11,7 @@ use lazaret_bundle::{TrustedKeys, store, verify};
 use lazaret_core::filter::abi::Abi;
 use lazaret_core::filter::compare::{Comparison, Difference, compare};
 use lazaret_core::filter::program::Program;
-use lazaret_core::filter::rule::{Entry, RuleTable, Verdict};
+use lazaret_core::filter::rule::{Entry, Numbers, RuleTable, Verdict};
 use lazaret_core::filter::table;
 use lazaret_core::policy::Policy;
 use lazaret_kernel::filters::{self, ReadError};
@@ -85,14 +85,13 @@ pub(crate) fn asks_about_execve(claim: &Claim, tid: u32) -> Result<(), Refusal> 
     let chain = read_chain(tid, claim.namespace)?;
     let numbers = ["execve", "execveat"].map(|name| table::nr_of(HOST, name));
     let entries = numbers.into_iter().flatten();
-    let asked = RuleTable {
-        abi: HOST,
+    let numbers = Numbers {
         entries: entries
             .map(|nr| (nr, Entry::always(Verdict::Ask)))
             .collect(),
         otherwise: Verdict::Allow,
-        foreign: Verdict::Allow,
     };
+    let asked = RuleTable::single(HOST, numbers, Verdict::Allow);
     let comparison =
         compare(&asked, &chain).map_err(|error| Refusal::because("filter-compare", &error))?;
     if comparison.looser.is_empty() {

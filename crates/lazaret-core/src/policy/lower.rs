@@ -8,7 +8,7 @@ use crate::ceiling::{NAMESPACE_FLAGS, Reach};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec;
 use alloc::vec::Vec;
-use lazaret_filter::rule::{Branch, Condition, Entry, RuleTable, Verdict};
+use lazaret_filter::rule::{Branch, Condition, Entry, Numbers, RuleTable, Values, Verdict};
 use lazaret_filter::table;
 
 /// The calls by which a container's program begins.
@@ -57,12 +57,12 @@ impl Policy {
                 (entry != Entry::always(Verdict::Errno(self.otherwise))).then_some((nr, entry))
             })
             .collect();
-        RuleTable {
-            abi: self.abi,
-            entries,
-            otherwise: Verdict::Errno(self.otherwise),
-            foreign: Verdict::KillThread,
-        }
+        let otherwise = Verdict::Errno(self.otherwise);
+        RuleTable::single(
+            self.abi,
+            Numbers { entries, otherwise },
+            Verdict::KillThread,
+        )
     }
 
     /// Calls of [`Policy::kernel_table`] whose denials are not seen.
@@ -70,8 +70,9 @@ impl Policy {
     pub fn unseen(&self) -> BTreeSet<Unseen> {
         let table = self.kernel_table();
         let conditional = table
-            .entries
-            .iter()
+            .abis
+            .values()
+            .flat_map(|numbers| &numbers.entries)
             .filter(|(_, entry)| !entry.branches.is_empty());
         conditional.map(|(nr, _)| Unseen { nr: *nr }).collect()
     }
@@ -84,12 +85,7 @@ impl Policy {
                 (entry != Entry::always(otherwise)).then_some((nr, entry))
             })
             .collect();
-        RuleTable {
-            abi: self.abi,
-            entries,
-            otherwise,
-            foreign,
-        }
+        RuleTable::single(self.abi, Numbers { entries, otherwise }, foreign)
     }
 
     fn entry(&self, nr: u32, complement: Complement) -> Entry {
@@ -156,7 +152,7 @@ impl Policy {
         let below = Condition {
             arg: *arg,
             mask: *mask,
-            values: BTreeSet::from([0]),
+            values: Values::from([0]),
         };
         let above = Verdict::Errno(self.otherwise);
         let mut branches: Vec<Branch> = Vec::new();
@@ -169,7 +165,7 @@ impl Policy {
                 None => branch.all.push(below.clone()),
                 // one argument, two conditions: runtimes turn those into OR, so they become one, with the bits of both
                 Some(same) => {
-                    same.values.retain(|value| value & mask == 0);
+                    same.values = same.values.within(!*mask);
                     same.mask |= mask;
                 }
             }
@@ -228,16 +224,10 @@ impl Policy {
         let table = self.kernel_table();
         let mut bands = Bands::default();
         for (nr, _) in table::calls(self.abi) {
-            let entry = table.entries.get(&nr);
-            let widest = entry.map_or(table.otherwise, |entry| {
-                entry
-                    .branches
-                    .iter()
-                    .map(|branch| branch.verdict)
-                    .chain([entry.otherwise])
-                    .max()
-                    .unwrap_or(entry.otherwise)
-            });
+            let widest = table
+                .abis
+                .get(&self.abi)
+                .map_or(table.foreign, |numbers| numbers.widest(nr));
             match widest {
                 Verdict::Allow => bands.allow.insert(nr),
                 Verdict::Ask => bands.ask.insert(nr),

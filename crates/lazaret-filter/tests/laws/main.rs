@@ -96,7 +96,11 @@ proptest! {
 /// At most one condition for each half of an argument and call: what boundary values decide exactly.
 fn small_table() -> impl Strategy<Value = RuleTable> {
     table().prop_map(|mut table| {
-        for entry in table.entries.values_mut() {
+        for entry in table
+            .abis
+            .values_mut()
+            .flat_map(|numbers| numbers.entries.values_mut())
+        {
             entry.branches.truncate(2);
             for branch in &mut entry.branches {
                 branch.all.truncate(1);
@@ -107,10 +111,13 @@ fn small_table() -> impl Strategy<Value = RuleTable> {
 }
 
 fn change(table: &mut RuleTable, pick: Index, to: Verdict) {
-    let mut places: Vec<&mut Verdict> = vec![&mut table.otherwise, &mut table.foreign];
-    for entry in table.entries.values_mut() {
-        places.push(&mut entry.otherwise);
-        places.extend(entry.branches.iter_mut().map(|branch| &mut branch.verdict));
+    let mut places: Vec<&mut Verdict> = vec![&mut table.foreign];
+    for numbers in table.abis.values_mut() {
+        places.push(&mut numbers.otherwise);
+        for entry in numbers.entries.values_mut() {
+            places.push(&mut entry.otherwise);
+            places.extend(entry.branches.iter_mut().map(|branch| &mut branch.verdict));
+        }
     }
     let at = pick.index(places.len());
     *places[at] = to;

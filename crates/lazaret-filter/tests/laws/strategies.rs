@@ -2,7 +2,7 @@
 //! masks that differ in one half or one bit.
 
 use lazaret_filter::abi::{Abi, X32_BIT};
-use lazaret_filter::rule::{Branch, Call, Condition, Entry, RuleTable, Verdict};
+use lazaret_filter::rule::{Branch, Call, Condition, Entry, Numbers, RuleTable, Verdict};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
@@ -79,32 +79,51 @@ fn number() -> impl Strategy<Value = u32> {
     ]
 }
 
-pub(crate) fn table() -> impl Strategy<Value = RuleTable> {
+fn numbers(abi: Abi) -> impl Strategy<Value = Numbers> {
     // few different entries, so that ranges merge and leaves are shared
     let entries = (
         prop::collection::vec(entry(), 1..6),
         prop::collection::btree_map(number(), any::<Index>(), 0..40),
     );
-    (select(Abi::ALL.to_vec()), entries, verdict(), verdict()).prop_map(
-        |(abi, (pool, picked), otherwise, foreign)| RuleTable {
-            abi,
-            entries: picked
-                .into_iter()
-                .map(|(nr, index)| (nr, index.get(&pool).clone()))
-                .collect(),
-            otherwise,
-            foreign,
-        },
-    )
+    let shared = matches!(abi, Abi::X86_64 | Abi::X32);
+    (entries, verdict()).prop_map(move |((pool, picked), otherwise)| Numbers {
+        entries: picked
+            .into_iter()
+            .map(|(nr, index)| {
+                let nr = if shared { nr & !X32_BIT } else { nr };
+                (nr, index.get(&pool).clone())
+            })
+            .collect(),
+        otherwise,
+    })
+}
+
+pub(crate) fn table() -> impl Strategy<Value = RuleTable> {
+    let abis = prop::sample::subsequence(Abi::ALL.to_vec(), 1..=3);
+    let abis = abis.prop_flat_map(|abis| {
+        abis.into_iter()
+            .map(|abi| numbers(abi).prop_map(move |numbers| (abi, numbers)))
+            .collect::<Vec<_>>()
+    });
+    (abis, verdict()).prop_map(|(abis, foreign)| RuleTable {
+        abis: abis.into_iter().collect(),
+        foreign,
+    })
 }
 
 /// Calls near the table's own constants: its numbers and neighbours, its values, some with one bit changed. Cheap and
 /// determined by the seed, so that a law can look at many for each table.
 pub(crate) fn calls(table: &RuleTable, seed: u64, count: usize) -> Vec<Call> {
     let mut random = SplitMix(seed);
-    let keys: Vec<u32> = table.entries.keys().copied().collect();
-    let native = table.abi.audit_arch();
+    let served: Vec<(Abi, Vec<u32>)> = table
+        .abis
+        .iter()
+        .map(|(&abi, numbers)| (abi, numbers.entries.keys().copied().collect()))
+        .collect();
     let one = |random: &mut SplitMix| {
+        let (abi, keys) = &served[random.below(served.len() as u32) as usize];
+        let native = abi.audit_arch();
+        let bit = if *abi == Abi::X32 { X32_BIT } else { 0 };
         let arch = match random.below(8) {
             0 => native ^ 1,
             1 => random.pick(&Abi::ALL).audit_arch(),
@@ -115,19 +134,24 @@ pub(crate) fn calls(table: &RuleTable, seed: u64, count: usize) -> Vec<Call> {
             random.pick(&far).wrapping_add(random.below(4))
         } else {
             random
-                .pick(&keys)
+                .pick(keys)
                 .wrapping_add(random.pick(&[0, 0, 0, 1, u32::MAX]))
+                | bit
         };
-        let conditions: Vec<&Condition> = table
+        let conditions: Vec<&Condition> = table.abis[abi]
             .entries
-            .get(&nr)
+            .get(&(nr & !bit))
             .into_iter()
             .flat_map(|entry| entry.branches.iter().flat_map(|branch| &branch.all))
             .collect();
         let args = std::array::from_fn(|_| random.pick(&HALVES) << 32 | random.pick(&HALVES));
         let mut call = Call { arch, nr, args };
         for condition in conditions {
-            let values: Vec<u64> = condition.values.iter().copied().collect();
+            let values: Vec<u64> = condition
+                .values
+                .ranges()
+                .flat_map(|range| [*range.start(), *range.end()])
+                .collect();
             let outside = random.pick(&[0, u64::MAX, 1, 1 << 63]) & !condition.mask;
             let value = random.pick(&values) | outside;
             let bit = random.below(64);

@@ -3,10 +3,15 @@
 use crate::node::{Node, Paper, skipped};
 use lazaret_bundle::key::{Algorithm, PrivateKey};
 use lazaret_core::digest::Digest;
+use lazaret_core::filter::abi::Abi;
 use lazaret_core::filter::compile::compile;
-use lazaret_core::filter::rule::{Entry, Verdict};
+use lazaret_core::filter::rule::{Entry, Numbers, RuleTable, Verdict};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+
+fn numbers(table: &mut RuleTable) -> &mut Numbers {
+    table.abis.get_mut(&Abi::X86_64).expect("served")
+}
 
 /// A container on this node is refused by `check`, with a sentence that begins with `reason`.
 fn check(node: &mut Node, check: &str, reason: &str) {
@@ -166,8 +171,10 @@ fn a_looser_filter_in_the_kernel() {
     node.install(&policy, &node.key);
     let mut table = policy.kernel_table();
     // one call of the ceiling, opened by whoever made the profile
-    let mount = lazaret_core::filter::table::nr_of(table.abi, "mount").expect("known");
-    table.entries.insert(mount, Entry::always(Verdict::Allow));
+    let mount = lazaret_core::filter::table::nr_of(Abi::X86_64, "mount").expect("known");
+    numbers(&mut table)
+        .entries
+        .insert(mount, Entry::always(Verdict::Allow));
     let program = compile(&table).expect("compiled");
     let reason = "the kernel's filter is looser than the policy: mount is allowed instead of denied with errno 1";
     check_with(
@@ -212,8 +219,8 @@ fn a_stricter_filter_is_admitted_and_listed() {
     node.install(&policy, &node.key);
     let mut table = policy.kernel_table();
     // as a runtime does whose libseccomp does not know the name
-    let nr = lazaret_core::filter::table::nr_of(table.abi, "cachestat").expect("known");
-    table.entries.remove(&nr);
+    let nr = lazaret_core::filter::table::nr_of(Abi::X86_64, "cachestat").expect("known");
+    numbers(&mut table).entries.remove(&nr);
     let program = compile(&table).expect("compiled");
     node.start();
     let mut events = node.watch();

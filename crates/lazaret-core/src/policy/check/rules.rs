@@ -369,7 +369,11 @@ impl Reader {
                 );
             }
         }
-        Some(Condition { arg, mask, values })
+        Some(Condition {
+            arg,
+            mask,
+            values: values.into_iter().collect(),
+        })
     }
 
     pub(super) fn required(&mut self, calls: &BTreeMap<u32, CallRules>, abi: Abi) {
