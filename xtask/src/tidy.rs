@@ -22,6 +22,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("lazaret-fhir", &["lazaret-core"]),
     ("lazaret-kernel", &["lazaret-core"]),
     ("lazaret-probe", &["lazaret-core", "lazaret-kernel"]),
+    ("lazaret-text", &["lazaret-filter", "lazaret-core"]),
     (
         "lazaret-runtime",
         &["lazaret-core", "lazaret-bundle", "lazaret-image"],
@@ -47,6 +48,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "lazaret-fhir",
             "lazaret-kernel",
             "lazaret-probe",
+            "lazaret-text",
         ],
     ),
     ("berth", &[]),

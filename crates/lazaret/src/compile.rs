@@ -3,13 +3,13 @@
 use crate::args::{Compile, Decide, Format, PolicyVerb, Target};
 use crate::cleanup::write_file;
 use crate::exit::{Exit, OrExit, Outcome, fail};
-use crate::text;
 use anyhow::Context;
 use lazaret_core::filter::abi::Abi;
 use lazaret_core::filter::rule::{Call, RuleTable, Verdict};
 use lazaret_core::filter::{compile, disasm, oci, table};
 use lazaret_core::phase::Phase;
 use lazaret_core::policy::Policy;
+use lazaret_text::policy as policy_text;
 use std::io::Write;
 use std::path::Path;
 
@@ -18,7 +18,7 @@ use std::path::Path;
 /// # Errors
 /// Exit 2 for a bad policy or one that the target cannot express.
 pub fn main(args: &Compile) -> Outcome {
-    let policy = text::read(&args.file)?;
+    let policy = policy_text::read(&args.file).or_exit(Exit::Usage)?;
     let bytes = match (args.to, args.static_mode) {
         (Target::Oci, false) => profile(&policy, &args.listener)?,
         (Target::Oci, true) => oci_json(&policy.static_table(), None)?,
@@ -114,7 +114,7 @@ fn notes(policy: &Policy) {
 /// # Errors
 /// Exit 2 for a bad policy or an unknown call. The verdict is the exit code: 0 allowed, 1 denied.
 pub fn decide(args: &Decide, format: Format) -> Outcome {
-    let policy = text::read(&args.file)?;
+    let policy = policy_text::read(&args.file).or_exit(Exit::Usage)?;
     let abi = args.arch.unwrap_or(policy.abi());
     let nr = match args.call.parse::<u32>() {
         Ok(nr) => nr,
@@ -196,7 +196,7 @@ fn shown(verdict: Verdict) -> String {
 pub fn policy(verb: &PolicyVerb, format: Format) -> Outcome {
     match verb {
         PolicyVerb::Check { file } => {
-            let policy = text::read(file)?;
+            let policy = policy_text::read(file).or_exit(Exit::Usage)?;
             notes(&policy);
             match format {
                 Format::Text => println!(
@@ -216,7 +216,7 @@ pub fn policy(verb: &PolicyVerb, format: Format) -> Outcome {
             Ok(Exit::Yes)
         }
         PolicyVerb::Show { file } => {
-            show(&text::read(file)?, format);
+            show(&policy_text::read(file).or_exit(Exit::Usage)?, format);
             Ok(Exit::Yes)
         }
     }

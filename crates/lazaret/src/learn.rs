@@ -6,7 +6,7 @@ use crate::engine::{Engine, Image};
 use crate::exit::{Exit, OrExit, Outcome, fail};
 use crate::progress::Steps;
 use crate::record::{Inside, Run, record, save};
-use crate::{compile, exercise, text};
+use crate::{compile, exercise};
 use anyhow::Context;
 use lazaret_core::format::recording as wire;
 use lazaret_core::policy::{Http, Policy, ServingWhen};
@@ -14,6 +14,7 @@ use lazaret_core::profile::{Profile, Unseen};
 use lazaret_core::recording::{Exercise, Recording};
 use lazaret_core::{filter::table, phase::Phase, synth};
 use lazaret_fhir::base::Base;
+use lazaret_text::policy as policy_text;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -377,7 +378,7 @@ fn synthesise(
     for warning in &synthesis.warnings {
         eprintln!("warning: {warning}");
     }
-    let yaml = text::write(&synthesis.policy).or_exit(Exit::HostCannot)?;
+    let yaml = policy_text::write(&synthesis.policy).or_exit(Exit::HostCannot)?;
     let policy = Policy::try_from(synthesis.policy)
         .context("the policy's own check failed")
         .or_exit(Exit::Usage)?;

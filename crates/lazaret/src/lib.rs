@@ -18,7 +18,6 @@ pub mod pages;
 pub mod progress;
 pub mod record;
 pub mod report;
-pub mod text;
 pub mod trust;
 
 use args::{Cli, Verb};

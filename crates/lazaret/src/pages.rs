@@ -7,12 +7,12 @@ use crate::bench::{BenchPlan, Network, Target, run};
 use crate::cleanup::write_file;
 use crate::engine::Engine;
 use crate::exit::{Exit, OrExit, Outcome, fail};
+use crate::learn;
 use crate::progress::Steps;
 use crate::report::assemble::{Facts, Parts, assemble};
 use crate::report::data;
 use crate::report::html::render;
 use crate::report::verdict::{self, verdicts};
-use crate::{learn, text};
 use anyhow::Context;
 use lazaret_bundle::key::file;
 use lazaret_bundle::{TrustedKeys, read, verify_for_any_image};
@@ -21,6 +21,7 @@ use lazaret_core::event::Event;
 use lazaret_core::profile::Profile;
 use lazaret_fhir::load::Mix;
 use lazaret_kernel::netns::NetworkNamespace;
+use lazaret_text::policy as policy_text;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -122,7 +123,7 @@ fn parts(dir: &Path) -> Outcome<Parts> {
     Ok(Parts {
         facts,
         profile: Profile::of(recordings),
-        policy: text::read(&dir.join("policy.yaml"))?,
+        policy: policy_text::read(&dir.join("policy.yaml")).or_exit(Exit::Usage)?,
         bundle: (Digest::of(&bundle), verified.key_id().to_string()),
         learning,
         default: json(&dir.join("coverage-default.json"))?,

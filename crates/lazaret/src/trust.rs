@@ -2,14 +2,15 @@
 
 use crate::args::{Algorithm, BundleVerb, Format, KeyVerb, Sign, Verify};
 use crate::cleanup::write_file;
+use crate::compile;
 use crate::exit::{Exit, OrExit, Outcome};
-use crate::{compile, text};
 use anyhow::Context;
 use lazaret_bundle::key::trusted::TrustedKeys;
 use lazaret_bundle::key::{self, PrivateKey, file};
 use lazaret_bundle::verify as checks;
 use lazaret_bundle::{Verified, dsse, read, store};
 use lazaret_core::policy::Policy;
+use lazaret_text::policy as policy_text;
 use std::path::Path;
 
 /// `lazaret key`
@@ -53,7 +54,7 @@ pub fn key(verb: &KeyVerb, format: Format) -> Outcome {
 /// # Errors
 /// Exit 2 for a bad policy, 4 for a key that is no key or that others can read.
 pub fn sign(args: &Sign, format: Format) -> Outcome {
-    let policy = text::read(&args.file)?;
+    let policy = policy_text::read(&args.file).or_exit(Exit::Usage)?;
     let private = file::read_private(&args.key)
         .context("cannot sign")
         .or_exit(Exit::NotTrusted)?;

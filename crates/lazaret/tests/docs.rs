@@ -1,6 +1,6 @@
 //! What the documentation shows is what the programs do.
 
-use lazaret::text::parse;
+use lazaret_text::policy::parse;
 use std::path::Path;
 
 fn doc(name: &str) -> String {

@@ -3,69 +3,74 @@
 //! Reading goes through the strict wire types; places of problems in the *meaning* are found in a second pass over the
 //! same text, which only a wrong policy pays for.
 
-use crate::exit::{Exit, OrExit, Outcome, fail};
-use anyhow::Context;
+use crate::error::{Problems, TextError, WriteError};
 use lazaret_core::format::policy::{
     CeilingV1, ConditionV1, EnvironmentV1, EvidenceV1, ImageV1, MetadataV1, ModeV1, OtherwiseV1,
     PhasesV1, PolicyV1, RuleV1, ValueV1,
 };
 use lazaret_core::policy::{MAX_BYTES, Place, Policy, PolicyError, Problem, Segment};
+use serde::Serialize;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde::{Serialize, Serializer};
 use serde_saphyr::{FlowMap, FlowSeq, Location, Options, Spanned};
 use std::fmt;
 use std::io::Read;
 use std::path::Path;
 
+/// What the errors call such a file.
+const KIND: &str = "policy";
+
 /// Reads and checks a policy text.
 ///
 /// # Errors
-/// Exit 2 with the file, and for each problem its line, column, text and a caret; larger than [`MAX_BYTES`] is refused
-/// before it is read to its end.
-pub fn read(path: &Path) -> Outcome<Policy> {
+/// The file; what is wrong with the text, each problem with its line, column, text and a caret. Larger than
+/// [`MAX_BYTES`] is refused before it is read to its end.
+pub fn read(path: &Path) -> Result<Policy, TextError> {
     let text = read_bounded(path)?;
-    parse(&text).or_else(|problem| {
-        fail(
-            Exit::Usage,
-            format_args!("policy `{}`:\n{problem}", path.display()),
-        )
+    parse(&text).map_err(|problems| TextError::Problems {
+        kind: KIND,
+        path: path.to_path_buf(),
+        problems,
     })
 }
 
-fn read_bounded(path: &Path) -> Outcome<String> {
-    let name = path.display();
-    let file = std::fs::File::open(path)
-        .with_context(|| format!("cannot open policy `{name}`"))
-        .or_exit(Exit::Usage)?;
+fn read_bounded(path: &Path) -> Result<String, TextError> {
+    let file = std::fs::File::open(path).map_err(|source| TextError::Open {
+        kind: KIND,
+        path: path.to_path_buf(),
+        source,
+    })?;
     let mut text = String::new();
     // one byte more than allowed tells a policy of the size from one over it
     let bound = MAX_BYTES as u64 + 1;
     file.take(bound)
         .read_to_string(&mut text)
-        .with_context(|| format!("cannot read policy `{name}`"))
-        .or_exit(Exit::Usage)?;
+        .map_err(|source| TextError::Read {
+            kind: KIND,
+            path: path.to_path_buf(),
+            source,
+        })?;
     if text.len() > MAX_BYTES {
-        return fail(
-            Exit::Usage,
-            format_args!("policy `{name}` is larger than {MAX_BYTES} bytes, the most that is read"),
-        );
+        return Err(TextError::TooLarge {
+            kind: KIND,
+            path: path.to_path_buf(),
+            limit: MAX_BYTES,
+        });
     }
     Ok(text)
 }
 
-/// Parses a policy text; the error is for people, several lines.
+/// Parses and checks a policy text.
 ///
 /// # Errors
 /// All problems that were found.
-pub fn parse(text: &str) -> Result<Policy, String> {
-    let wire: PolicyV1 =
-        serde_saphyr::from_str_with_options(text, options()).map_err(|error| error.to_string())?;
+pub fn parse(text: &str) -> Result<Policy, Problems> {
+    let wire: PolicyV1 = serde_saphyr::from_str_with_options(text, options())
+        .map_err(|error| Problems(vec![error.to_string()]))?;
     Policy::try_from(wire).map_err(|error| match error {
         PolicyError::Problems { problems } => {
-            let shown: Vec<String> = problems.iter().map(|problem| show(text, problem)).collect();
-            shown.join("\n")
+            Problems(problems.iter().map(|problem| show(text, problem)).collect())
         }
-        other => other.to_string(),
+        other => Problems(vec![other.to_string()]),
     })
 }
 
@@ -184,8 +189,8 @@ fn locate(text: &str, place: &Place) -> Option<Location> {
 ///
 /// # Errors
 /// None that a policy can cause; the writer's own.
-pub fn write(wire: &PolicyV1) -> anyhow::Result<String> {
-    let body = serde_saphyr::to_string(&Text {
+pub fn write(wire: &PolicyV1) -> Result<String, WriteError> {
+    Ok(serde_saphyr::to_string(&Text {
         api_version: &wire.api_version,
         kind: &wire.kind,
         metadata: FlowMap(&wire.metadata),
@@ -197,9 +202,7 @@ pub fn write(wire: &PolicyV1) -> anyhow::Result<String> {
         otherwise: FlowMap(&wire.otherwise),
         rules: wire.rules.iter().map(RuleText::from).collect(),
         evidence: wire.evidence.as_ref(),
-    })
-    .context("cannot write the policy as YAML")?;
-    Ok(body)
+    })?)
 }
 
 #[derive(Serialize)]
@@ -242,19 +245,7 @@ struct ConditionText<'p> {
     #[serde(skip_serializing_if = "Option::is_none")]
     mask: Option<u64>,
     #[serde(rename = "in")]
-    values: FlowSeq<Vec<ValueText<'p>>>,
-}
-
-/// A number or a name, as it stands.
-struct ValueText<'p>(&'p ValueV1);
-
-impl Serialize for ValueText<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.0 {
-            ValueV1::Number(number) => serializer.serialize_u64(*number),
-            ValueV1::Name(name) => serializer.serialize_str(name),
-        }
-    }
+    values: FlowSeq<&'p Vec<ValueV1>>,
 }
 
 impl<'p> From<&'p RuleV1> for RuleText<'p> {
@@ -263,7 +254,7 @@ impl<'p> From<&'p RuleV1> for RuleText<'p> {
             FlowMap(ConditionText {
                 arg: &condition.arg,
                 mask: condition.mask,
-                values: FlowSeq(condition.values.iter().map(ValueText).collect()),
+                values: FlowSeq(&condition.values),
             })
         };
         RuleText {
@@ -328,7 +319,7 @@ rules:
             ),
         ];
         for (text, wanted) in cases {
-            let error = parse(&text).expect_err("refused");
+            let error = parse(&text).expect_err("refused").to_string();
             assert!(error.starts_with(wanted), "{error}");
             assert!(error.ends_with('^'), "{error}");
         }
@@ -336,14 +327,25 @@ rules:
             .replace("[socket]", "[soket]")
             .replace("AF_INET", "AF_INTER");
         assert_eq!(
-            parse(&two).expect_err("refused").matches('^').count(),
+            parse(&two)
+                .expect_err("refused")
+                .to_string()
+                .matches('^')
+                .count(),
             1,
             "an unknown call has no arguments to check"
         );
         let two = GOOD
             .replace("revision: 3", "revision: 0")
             .replace("10s", "soon");
-        assert_eq!(parse(&two).expect_err("refused").matches('^').count(), 2);
+        assert_eq!(
+            parse(&two)
+                .expect_err("refused")
+                .to_string()
+                .matches('^')
+                .count(),
+            2
+        );
     }
 
     #[test]
@@ -358,7 +360,7 @@ rules:
             ("metadata: [".to_string(), "line"),
             (String::new(), ""),
         ] {
-            let error = parse(&text).expect_err("refused");
+            let error = parse(&text).expect_err("refused").to_string();
             assert!(error.contains(wanted), "{error}");
         }
     }
