@@ -5,8 +5,10 @@
 
 mod check;
 mod decide;
+pub mod explain;
 mod lower;
 mod problem;
+pub mod words;
 
 pub use check::MAX_BYTES;
 pub use decide::Decision;
