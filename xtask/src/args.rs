@@ -26,8 +26,11 @@ pub(crate) enum Command {
     Tidy,
     /// Licences, sources and duplicates of all dependencies, by cargo-deny, which is built when it is not there
     Deny,
-    /// Generates the system call tables from the kernel's headers
+    /// Generates the system call tables from Debian's packages
     Tables {
+        /// The calls' arguments, from kernel sources (300 MB), instead of numbers and releases
+        #[arg(long)]
+        arguments: bool,
         /// Only say whether they are up to date
         #[arg(long)]
         check: bool,

@@ -44,7 +44,14 @@ fn run(command: &Command) -> anyhow::Result<()> {
             only: Some(Part::E2e),
         } => test::run_e2e(&Setup::prepare()?),
         Command::Tidy => tidy::run(&Setup::without_packages()?.workspace),
-        Command::Tables { check } => tables::run(*check),
+        Command::Tables {
+            arguments: false,
+            check,
+        } => tables::run(*check),
+        Command::Tables {
+            arguments: true,
+            check,
+        } => tables::run_arguments(*check),
         Command::Deny => deny::run(&Setup::without_packages()?),
         Command::Images => {
             let setup = Setup::prepare()?;
