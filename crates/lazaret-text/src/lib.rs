@@ -1,10 +1,15 @@
 //! Texts that people write, as values: policies in YAML.
 //!
-//! Every problem is shown at its line and column with a caret. What a text means is `lazaret-core`'s to say; nothing
-//! here decides, prints or ends a program.
+//! Every problem is shown at its line and column with a caret; every read has a bound. What a text means is
+//! `lazaret-core`'s to say; nothing here decides, prints or ends a program.
 #![forbid(unsafe_code)]
 
 mod error;
+mod file;
 pub mod policy;
+mod shape;
+mod source;
+mod suggest;
+mod tree;
 
-pub use error::{Problems, TextError, WriteError};
+pub use error::{Finding, Problems, TextError, WriteError};

@@ -1,0 +1,93 @@
+//! A policy as YAML, in the order and the layout in which people read one.
+
+use crate::error::WriteError;
+use lazaret_core::format::policy::{
+    CeilingV1, ConditionV1, EnvironmentV1, EvidenceV1, ImageV1, MetadataV1, ModeV1, OtherwiseV1,
+    PhasesV1, PolicyV1, RuleV1, ValueV1,
+};
+use serde::Serialize;
+use serde_saphyr::{FlowMap, FlowSeq};
+
+/// The text of a policy, in the order in which people read one.
+///
+/// # Errors
+/// None that a policy can cause; the writer's own.
+pub fn write(wire: &PolicyV1) -> Result<String, WriteError> {
+    Ok(serde_saphyr::to_string(&Text {
+        api_version: &wire.api_version,
+        kind: &wire.kind,
+        metadata: FlowMap(&wire.metadata),
+        image: &wire.image,
+        environment: &wire.environment,
+        mode: &wire.mode,
+        phases: &wire.phases,
+        ceiling: &wire.ceiling,
+        otherwise: FlowMap(&wire.otherwise),
+        rules: wire.rules.iter().map(rule).collect(),
+        evidence: wire.evidence.as_ref(),
+    })?)
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Text<'p, R: Serialize> {
+    api_version: &'p str,
+    kind: &'p str,
+    metadata: FlowMap<&'p MetadataV1>,
+    image: &'p ImageV1,
+    environment: &'p EnvironmentV1,
+    mode: &'p ModeV1,
+    phases: &'p PhasesV1,
+    ceiling: &'p CeilingV1,
+    otherwise: FlowMap<&'p OtherwiseV1>,
+    rules: Vec<R>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    evidence: Option<&'p EvidenceV1>,
+}
+
+/// A rule, `C` being what a call is written as.
+#[derive(Serialize)]
+struct RuleText<'p, C: Serialize> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allow: Option<FlowSeq<&'p Vec<C>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deny: Option<FlowSeq<&'p Vec<C>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errno: Option<&'p str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until: Option<&'p str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    during: Option<FlowSeq<&'p Vec<String>>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    when: Vec<FlowMap<ConditionText<'p>>>,
+    why: &'p str,
+}
+
+fn rule(rule: &RuleV1) -> impl Serialize {
+    RuleText {
+        allow: rule.allow.as_ref().map(FlowSeq),
+        deny: rule.deny.as_ref().map(FlowSeq),
+        errno: rule.errno.as_deref(),
+        until: rule.until.as_deref(),
+        during: rule.during.as_ref().map(FlowSeq),
+        when: rule.when.iter().map(condition).collect(),
+        why: &rule.why,
+    }
+}
+
+#[derive(Serialize)]
+struct ConditionText<'p> {
+    arg: &'p str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mask: Option<u64>,
+    #[serde(rename = "in")]
+    values: FlowSeq<&'p Vec<ValueV1>>,
+}
+
+fn condition(condition: &ConditionV1) -> FlowMap<ConditionText<'_>> {
+    FlowMap(ConditionText {
+        arg: &condition.arg,
+        mask: condition.mask,
+        values: FlowSeq(&condition.values),
+    })
+}
