@@ -15,6 +15,13 @@ pub(super) const MAY_BE_MISSING: &[Excuse] = &[
     ("cgroup v2", || {
         !Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
     }),
+    // Kernels without CONFIG_FTRACE_SYSCALLS do not describe their calls.
+    ("call events", || {
+        !std::fs::read_to_string("/proc/kallsyms")
+            .is_ok_and(|symbols| symbols.contains(" ftrace_syscall_enter\n"))
+    }),
+    // Kernels without CONFIG_DEBUG_INFO_BTF do not describe their types.
+    ("BTF", || !Path::new("/sys/kernel/btf/vmlinux").exists()),
 ];
 
 /// The sum of many tests.
