@@ -61,6 +61,8 @@
 extern crate alloc;
 
 pub mod abi;
+pub mod bitmap;
+pub mod chain;
 pub mod compare;
 pub mod compile;
 pub mod constants;
