@@ -281,7 +281,7 @@ impl Search<'_> {
             shown,
             ..
         } = self;
-        let found = eval_chain_seen(self.chain, call, &mut |filter, at, seen| {
+        let found = eval_chain_seen(self.chain, call, None, &mut |filter, at, seen| {
             let (word, constant) = match seen {
                 Seen::Loaded { word } => (word, None),
                 Seen::Compared {

@@ -40,7 +40,7 @@ pub enum EvalError {
 /// # Errors
 /// [`EvalError::InstructionPointer`].
 pub fn eval(program: &Program, call: &Call) -> Result<Evaluated, EvalError> {
-    let (raw, executed) = run(program, call, &mut |_, _| {})?;
+    let (raw, executed) = run(program, call, None, &mut |_, _| {})?;
     Ok(Evaluated {
         verdict: Verdict::from_raw(raw),
         executed,
@@ -56,7 +56,19 @@ pub fn eval(program: &Program, call: &Call) -> Result<Evaluated, EvalError> {
 /// # Errors
 /// [`EvalError::EmptyChain`], or as [`eval`] for any filter.
 pub fn eval_chain(chain: &[Program], call: &Call) -> Result<Evaluated, EvalError> {
-    eval_chain_seen(chain, call, &mut |_, _, _| {})
+    eval_chain_seen(chain, call, None, &mut |_, _, _| {})
+}
+
+/// [`eval_chain`] for a call that is made at this address: what filters that read the instruction pointer do, too.
+///
+/// # Errors
+/// [`EvalError::EmptyChain`].
+pub fn eval_chain_at(
+    chain: &[Program],
+    call: &Call,
+    instruction_pointer: u64,
+) -> Result<Evaluated, EvalError> {
+    eval_chain_seen(chain, call, Some(instruction_pointer), &mut |_, _, _| {})
 }
 
 /// What a run shows to whoever wants to know which other calls could end differently.
@@ -85,6 +97,7 @@ pub(crate) enum Seen {
 pub(crate) fn eval_chain_seen(
     chain: &[Program],
     call: &Call,
+    instruction_pointer: Option<u64>,
     seen: &mut impl FnMut(usize, usize, Seen),
 ) -> Result<Evaluated, EvalError> {
     // ACTION_ONLY in kernel/seccomp.c: the upper half as a signed number
@@ -92,7 +105,9 @@ pub(crate) fn eval_chain_seen(
     let mut strictest: Option<u32> = None;
     let mut executed = 0;
     for (filter, program) in chain.iter().enumerate().rev() {
-        let (raw, ran) = run(program, call, &mut |at, what| seen(filter, at, what))?;
+        let (raw, ran) = run(program, call, instruction_pointer, &mut |at, what| {
+            seen(filter, at, what);
+        })?;
         // a chain has at most 32768 instructions (MAX_INSNS_PER_PATH, kernel/seccomp.c), and a slice cannot make this wrap
         executed += ran;
         if strictest.is_none_or(|so_far| action(raw) < action(so_far)) {
@@ -106,19 +121,22 @@ pub(crate) fn eval_chain_seen(
 }
 
 /// The 32-bit word at a multiple of four below [`DATA_BYTES`] in `struct seccomp_data`, little endian as every
-/// [`crate::abi::Abi`] is. `None` for the instruction pointer.
-fn load(call: &Call, offset: u32) -> Option<u32> {
-    let half = |at: u32| {
-        // 16 <= at < 64, so the index is below 6
-        let arg = call.args[((at - 16) / 8) as usize];
-        let bits = if at.is_multiple_of(8) { arg } else { arg >> 32 };
+/// [`crate::abi::Abi`] is. `None` for an instruction pointer that is not given.
+fn load(call: &Call, instruction_pointer: Option<u64>, offset: u32) -> Option<u32> {
+    let half = |of: u64| {
+        let bits = if offset.is_multiple_of(8) {
+            of
+        } else {
+            of >> 32
+        };
         (bits & 0xffff_ffff) as u32
     };
     match offset {
         0 => Some(call.nr),
         4 => Some(call.arch),
-        8 | 12 => None,
-        at => Some(half(at)),
+        8 | 12 => instruction_pointer.map(half),
+        // 16 <= at < 64, so the index is below 6
+        at => Some(half(call.args[((at - 16) / 8) as usize])),
     }
 }
 
@@ -126,6 +144,7 @@ fn load(call: &Call, offset: u32) -> Option<u32> {
 fn run(
     program: &Program,
     call: &Call,
+    instruction_pointer: Option<u64>,
     seen: &mut impl FnMut(usize, Seen),
 ) -> Result<(u32, u32), EvalError> {
     let instructions = program.instructions();
@@ -165,7 +184,8 @@ fn run(
         let mut next: Option<u32> = None;
         match i.code {
             code::LD_W_ABS => {
-                let value = load(call, i.k).ok_or(EvalError::InstructionPointer { at })?;
+                let value = load(call, instruction_pointer, i.k)
+                    .ok_or(EvalError::InstructionPointer { at })?;
                 let word = (i.k / 4) as usize;
                 seen(at, Seen::Loaded { word });
                 a = value;

@@ -71,5 +71,6 @@ pub mod interpret;
 #[cfg(feature = "serde")]
 pub mod oci;
 pub mod program;
+pub mod prove;
 pub mod rule;
 pub mod table;
