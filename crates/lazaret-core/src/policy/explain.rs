@@ -11,7 +11,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use lazaret_filter::abi::Abi;
 use lazaret_filter::rule::{Condition, Entry, Values, Verdict};
-use lazaret_filter::table::{self, ArgDef};
+use lazaret_filter::table::{self, ArgDef, Release};
 
 /// What gives a verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,8 +82,8 @@ pub struct Explanation {
     pub nr: u32,
     /// The name, where the table has one.
     pub name: Option<&'static str>,
-    /// The first kernel with the call, as far as the tables know.
-    pub since: Option<(u16, u16)>,
+    /// The first kernel with the call.
+    pub since: Option<Release>,
     /// The arguments that conditions can name.
     pub args: &'static [ArgDef],
     /// Whether, how far and why the ceiling is over it.

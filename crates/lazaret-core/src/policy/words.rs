@@ -1,4 +1,4 @@
-//! Calls, conditions and verdicts in words, with the kernel's names for arguments and constants.
+//! Conditions and verdicts in words, with the kernel's names for arguments and constants.
 //!
 //! For people: nothing parses this text. What stands here is used by every verb that shows a meaning, whether it comes from
 //! a policy, a profile or a filter that a kernel runs, so it takes the types of `lazaret-filter` and no policy.
@@ -6,7 +6,6 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use lazaret_filter::abi::Abi;
 use lazaret_filter::rule::{Condition, Verdict};
 use lazaret_filter::{constants, table};
 
@@ -18,12 +17,6 @@ const BITS: usize = 3;
 
 /// The arguments whose values are sums of single bits (`SYSCALL_DEFINE` names, as in [`table::args_of`]).
 const FLAGS: [&str; 4] = ["clone_flags", "flags", "prot", "unshare_flags"];
-
-/// The call's name, or its number where it has none.
-#[must_use]
-pub fn call(abi: Abi, nr: u32) -> String {
-    table::name_of(abi, nr).map_or_else(|| nr.to_string(), ToString::to_string)
-}
 
 /// The errno's name where programs are known to expect it, else its number.
 #[must_use]
@@ -284,7 +277,7 @@ mod tests {
             ("listen", 1, int, &[4..=128], "backlog in 4..=128"),
             ("listen", 1, int, &[4096..=int], "backlog >= 0x1000"),
             ("futex", 1, 0x7f, &[0..=0], "op & 0x7f = FUTEX_WAIT"),
-            ("read", 2, u64::MAX, &[7..=7], "arg2 = 7"),
+            ("tuxcall", 2, u64::MAX, &[7..=7], "arg2 = 7"),
             ("socket", 0, int, &[0..=int], "family >= AF_UNSPEC"),
         ];
         for (name, arg, mask, ranges, wanted) in cases {
@@ -296,11 +289,9 @@ mod tests {
     }
 
     #[test]
-    fn verdicts_and_calls_have_names() {
+    fn verdicts_have_names() {
         assert_eq!(verdict(Verdict::Errno(38)), "ENOSYS");
         assert_eq!(verdict(Verdict::Errno(77)), "errno 77");
         assert_eq!(verdict(Verdict::Trap(3)), "trap (SIGSYS, datum 3)");
-        assert_eq!(call(Abi::X86_64, 59), "execve");
-        assert_eq!(call(Abi::X86_64, 9999), "9999");
     }
 }
