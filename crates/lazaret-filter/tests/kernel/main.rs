@@ -1,141 +1,22 @@
 //! The kernel as judge: compiled filters are loaded, in a forked child each, and what the kernel does with calls is compared
-//! with [`RuleTable::decide`].
+//! with [`RuleTable::decide`]; chains are loaded up to the kernel's bound, and programs up to its checks.
 //!
-//! A filter is only ever loaded by [`in_child`]'s child, which ends with its case. Needs no privilege: the child sets
-//! `no_new_privs`.
+//! A filter is only ever loaded by the child of [`child::in_child`], which ends with its case. Needs no privilege: the child
+//! sets `no_new_privs`.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
+mod chains;
+mod child;
+mod every_rule;
+
+use child::{Outcome, in_child, in_child_raw, raw};
 use lazaret_filter::abi::{Abi, X32_BIT};
+use lazaret_filter::bitmap;
 use lazaret_filter::compile::compile;
 use lazaret_filter::interpret::eval_chain;
 use lazaret_filter::program::{Instruction, Program, code};
 use lazaret_filter::rule::{Branch, Call, Condition, Entry, Numbers, RuleTable, Verdict};
 use lazaret_filter::table::nr_of;
-
-/// What a child does with one call, as its parent sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
-    /// The call came back with this: its result, or minus an errno.
-    Returned(i64),
-    /// The child died by this signal.
-    Died(i32),
-    /// The kernel refused the filter with this errno.
-    Refused(i32),
-}
-
-/// Loads the filters, oldest first, in a child, makes the call there, and says how that went.
-fn in_child(chain: &[Program], nr: u32, args: [u64; 6]) -> Outcome {
-    let chain: Vec<Vec<libc::sock_filter>> = chain.iter().map(|p| raw(p.instructions())).collect();
-    in_child_raw(&chain, nr, args)
-}
-
-fn raw(instructions: &[Instruction]) -> Vec<libc::sock_filter> {
-    instructions
-        .iter()
-        .map(|i| libc::sock_filter {
-            code: i.code,
-            jt: i.jt,
-            jf: i.jf,
-            k: i.k,
-        })
-        .collect()
-}
-
-fn in_child_raw(chain: &[Vec<libc::sock_filter>], nr: u32, args: [u64; 6]) -> Outcome {
-    // One shared page carries the outcome: (0 nothing yet, 1 refused, 2 returned) and the value. Writing to it needs no call
-    // that a filter could deny.
-    // JUSTIFICATION: std has no shared anonymous memory and no fork.
-    // SAFETY: a new anonymous mapping; no existing memory is touched.
-    let page = unsafe {
-        libc::mmap(
-            std::ptr::null_mut(),
-            4096,
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_SHARED | libc::MAP_ANONYMOUS,
-            -1,
-            0,
-        )
-    };
-    assert_ne!(page, libc::MAP_FAILED);
-    let page: *mut [i64; 2] = page.cast();
-    // SAFETY: between fork and its death the child calls nothing but system calls and touches only memory that was prepared
-    // before: no lock of another thread of the test harness can be met.
-    let pid = unsafe { libc::fork() };
-    assert!(pid >= 0, "fork failed");
-    if pid == 0 {
-        child(chain, nr, args, page);
-    }
-    let mut status = 0;
-    // SAFETY: `status` is ours and lives through the call; `pid` is a child that nobody else waits for.
-    let waited = unsafe { libc::waitpid(pid, &raw mut status, 0) };
-    assert_eq!(waited, pid);
-    // SAFETY: the page is mapped, aligned and at least 16 bytes long, and its only other user is dead.
-    let [kind, value] = unsafe { page.read_volatile() };
-    // SAFETY: the mapping made above, not used afterwards.
-    let unmapped = unsafe { libc::munmap(page.cast(), 4096) };
-    assert_eq!(unmapped, 0);
-    match kind {
-        1 => Outcome::Refused(value as i32),
-        2 => Outcome::Returned(value),
-        _ => {
-            assert!(libc::WIFSIGNALED(status), "child ended without a word");
-            Outcome::Died(libc::WTERMSIG(status))
-        }
-    }
-}
-
-/// Never returns: ends by `exit_group` or a signal.
-fn child(chain: &[Vec<libc::sock_filter>], nr: u32, args: [u64; 6], page: *mut [i64; 2]) -> ! {
-    // SAFETY: only changes this process, which has one thread.
-    unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
-    for filter in chain {
-        let program = libc::sock_fprog {
-            len: filter.len() as u16,
-            filter: filter.as_ptr().cast_mut(),
-        };
-        // JUSTIFICATION: std and libc have no wrapper of seccomp(2).
-        // SAFETY: `program` points at `len` instructions that live until the child's end; the kernel copies them before it
-        // returns. The filter falls on this child only, which the test has made for it.
-        let rc = unsafe {
-            libc::syscall(
-                libc::SYS_seccomp,
-                libc::SECCOMP_SET_MODE_FILTER,
-                0,
-                &raw const program,
-            )
-        };
-        if rc != 0 {
-            let errno = std::io::Error::last_os_error().raw_os_error();
-            finish(page, [1, errno.unwrap_or_default().into()]);
-        }
-    }
-    let result: i64;
-    // JUSTIFICATION: libc's `syscall` is right too, but would hide the difference between errno and a result of −1.
-    // SAFETY: the tests only make calls that touch no memory: numbers out of range, or arguments that are plain values.
-    unsafe {
-        core::arch::asm!(
-            "syscall",
-            inlateout("rax") i64::from(nr) => result,
-            in("rdi") args[0],
-            in("rsi") args[1],
-            in("rdx") args[2],
-            in("r10") args[3],
-            in("r8") args[4],
-            in("r9") args[5],
-            lateout("rcx") _,
-            lateout("r11") _,
-            options(nostack),
-        );
-    }
-    finish(page, [2, result]);
-}
-
-fn finish(page: *mut [i64; 2], words: [i64; 2]) -> ! {
-    // SAFETY: the page is mapped, aligned and long enough, and the parent reads it only after our death.
-    unsafe { page.write_volatile(words) };
-    // SAFETY: ends the process without running anything of the test harness.
-    unsafe { libc::_exit(0) }
-}
 
 /// A table under which only `nr` (and what the child needs to end) is interesting.
 fn table(name: &str, entry: Entry) -> RuleTable {
@@ -392,5 +273,30 @@ fn kernel_and_program_refuse_the_same() {
         };
         let shown = instructions.get(..3.min(instructions.len()));
         assert!(agrees, "{outcome:?}, {ours:?}: {shown:?}");
+    }
+}
+
+/// The kernel lets `uretprobe` and `uprobe` through whatever a filter says, if it has them; nothing else.
+#[test]
+fn exempt_calls_meet_no_filter() {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("readable");
+    let mut parts = release
+        .split('.')
+        .map_while(|part| part.parse::<u16>().ok());
+    let version = (parts.next(), parts.next());
+    let deny = compile(&RuleTable {
+        abis: [].into(),
+        foreign: Verdict::Errno(77),
+    });
+    let chain = [deny.expect("compiles")];
+    for (nr, since) in [(334, None), (335, Some(14)), (336, Some(18)), (337, None)] {
+        let exempt = since.is_some_and(|minor| version >= (Some(6), Some(minor)));
+        let outcome = in_child(&chain, nr, [0; 6]);
+        assert_eq!(
+            outcome != Outcome::Returned(-77),
+            exempt,
+            "{nr} on {release}"
+        );
+        assert_eq!(bitmap::is_exempt(Abi::X86_64, nr), since.is_some());
     }
 }
