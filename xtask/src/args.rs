@@ -35,6 +35,15 @@ pub(crate) enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Runs the fuzz targets with coverage; inputs that find something are kept as tests
+    Fuzz {
+        /// Only this target
+        #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(xtask::fuzz::TARGETS))]
+        target: Option<String>,
+        /// How long each target runs
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=1440))]
+        minutes: u32,
+    },
     /// Makes the images that the demo and the tests start
     Images,
     /// Starts a private engine with the images loaded, and runs until Ctrl-C

@@ -9,6 +9,7 @@ pub mod command;
 pub mod demo;
 pub mod deny;
 pub mod engine;
+pub mod fuzz;
 pub mod host;
 pub mod image;
 pub mod loop_disk;

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use xtask::host::HostCannot;
 use xtask::setup::Setup;
-use xtask::{cleanup, demo, deny, tables, test, tidy};
+use xtask::{cleanup, demo, deny, fuzz, tables, test, tidy};
 
 use crate::args::{Args, Command, Part};
 
@@ -53,6 +53,13 @@ fn run(command: &Command) -> anyhow::Result<()> {
             check,
         } => tables::run_arguments(*check),
         Command::Deny => deny::run(&Setup::without_packages()?),
+        Command::Fuzz { target, minutes } => {
+            let setup = Setup::without_packages()?;
+            match target {
+                Some(target) => fuzz::run(&setup, &[target.as_str()], *minutes),
+                None => fuzz::run(&setup, &fuzz::TARGETS, *minutes),
+            }
+        }
         Command::Images => {
             let setup = Setup::prepare()?;
             let hapi = setup.hapi()?;

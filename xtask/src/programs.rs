@@ -71,11 +71,13 @@ pub(crate) fn build(
     options: &[&str],
     names: &[&str],
 ) -> anyhow::Result<Programs> {
-    let mut cargo = cargo(workspace, "build");
-    cargo
-        .arg("--message-format=json-render-diagnostics")
-        .args(options);
-    let paths: BTreeMap<String, PathBuf> = output(&mut cargo)?
+    built(cargo(workspace, "build").args(options), names)
+}
+
+/// Builds with this `cargo build`, and finds the programs of these names.
+pub(crate) fn built(cargo: &mut Command, names: &[&str]) -> anyhow::Result<Programs> {
+    cargo.arg("--message-format=json-render-diagnostics");
+    let paths: BTreeMap<String, PathBuf> = output(cargo)?
         .lines()
         .filter_map(|line| serde_json::from_str::<Message>(line).ok())
         .filter_map(|message| Some((message.target?.name, message.executable?)))

@@ -1,0 +1,16 @@
+//! What must hold for any input: one function for each kind of text or bytes that comes from outside.
+//!
+//! Each function takes bytes as a fuzzer makes them and panics when something is wrong. The programs in `targets/` hand
+//! them to libFuzzer (`cargo xtask fuzz`); `tests/replay.rs` runs them over the seeds and over every input that was ever a
+//! finding. Which calls are tried is derived from the input: the same input always does the same.
+#![forbid(unsafe_code)]
+
+mod bpf;
+mod calls;
+mod policy;
+
+pub use bpf::bpf;
+pub use policy::policy_text;
+
+/// Every target: its name, as its program, its seeds and its findings are called, and its function.
+pub const TARGETS: [(&str, fn(&[u8])); 2] = [("policy_text", policy_text), ("bpf", bpf)];
