@@ -1,8 +1,8 @@
-//! The `linux.seccomp` object of the OCI runtime specification, and rule tables as such profiles.
+//! Rule tables as profiles.
 //!
-//! A profile is not a filter: the runtime's libseccomp makes the filter from it. What libseccomp or runc would turn into
-//! something else than the table means is refused here. Reading a profile back into a table is not here yet.
+//! What libseccomp or runc would turn into something else than the table means is refused here.
 
+use super::{Action, Architecture, OciArg, OciSeccomp, OciSyscall, Operator};
 use crate::abi::Abi;
 use crate::compile::{CompileError, check_table};
 use crate::rule::{Branch, Condition, Entry, Numbers, RuleTable, Verdict};
@@ -11,151 +11,9 @@ use alloc::borrow::ToOwned;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
-use serde::{Deserialize, Serialize};
 
 /// The most argument combinations of one call's conditions: each becomes a rule of its own.
 pub const MAX_RULES_PER_CALL: usize = 256;
-
-/// `linux.seccomp` (`config-linux.md`, "Seccomp", in the OCI runtime specification 1.1).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct OciSeccomp {
-    /// For calls that are not named.
-    pub default_action: Action,
-    /// The errno of a default action that has one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub default_errno_ret: Option<u32>,
-    /// The architectures that are served; the runtime kills on the others.
-    #[serde(default)]
-    pub architectures: Vec<Architecture>,
-    /// Flags of `seccomp(2)`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub flags: Vec<String>,
-    /// The Unix socket that the runtime sends the listener to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub listener_path: Option<String>,
-    /// What the runtime hands over with the listener.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub listener_metadata: Option<String>,
-    /// The rules.
-    #[serde(default)]
-    pub syscalls: Vec<OciSyscall>,
-}
-
-/// One rule: for each of the names, the action when all of the arguments hold.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct OciSyscall {
-    /// Names of calls.
-    pub names: Vec<String>,
-    /// What happens.
-    pub action: Action,
-    /// The errno or the tracer's datum.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub errno_ret: Option<u32>,
-    /// Joined by AND, as long as no index is there twice.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub args: Vec<OciArg>,
-}
-
-/// One comparison of an argument.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct OciArg {
-    /// Which argument, 0 to 5.
-    pub index: u8,
-    /// The datum; for a masked comparison the mask.
-    pub value: u64,
-    /// For a masked comparison the datum.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub value_two: u64,
-    /// How they are compared.
-    pub op: Operator,
-}
-
-/// `omitempty` of the specification's Go types.
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde calls it with a reference"
-)]
-fn is_zero(value: &u64) -> bool {
-    *value == 0
-}
-
-/// What the kernel does with a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Action {
-    /// Allowed.
-    #[serde(rename = "SCMP_ACT_ALLOW")]
-    Allow,
-    /// A supervisor is asked.
-    #[serde(rename = "SCMP_ACT_NOTIFY")]
-    Notify,
-    /// Fails with `errnoRet`, EPERM when that is missing.
-    #[serde(rename = "SCMP_ACT_ERRNO")]
-    Errno,
-    /// Allowed and logged.
-    #[serde(rename = "SCMP_ACT_LOG")]
-    Log,
-    /// A tracer is asked.
-    #[serde(rename = "SCMP_ACT_TRACE")]
-    Trace,
-    /// `SIGSYS`.
-    #[serde(rename = "SCMP_ACT_TRAP")]
-    Trap,
-    /// The thread dies (the older name of [`Action::KillThread`]).
-    #[serde(rename = "SCMP_ACT_KILL")]
-    Kill,
-    /// The thread dies.
-    #[serde(rename = "SCMP_ACT_KILL_THREAD")]
-    KillThread,
-    /// The process dies.
-    #[serde(rename = "SCMP_ACT_KILL_PROCESS")]
-    KillProcess,
-}
-
-/// How an argument is compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Operator {
-    /// `arg != value`.
-    #[serde(rename = "SCMP_CMP_NE")]
-    NotEqual,
-    /// `arg < value`.
-    #[serde(rename = "SCMP_CMP_LT")]
-    Less,
-    /// `arg <= value`.
-    #[serde(rename = "SCMP_CMP_LE")]
-    LessOrEqual,
-    /// `arg == value`.
-    #[serde(rename = "SCMP_CMP_EQ")]
-    Equal,
-    /// `arg >= value`.
-    #[serde(rename = "SCMP_CMP_GE")]
-    GreaterOrEqual,
-    /// `arg > value`.
-    #[serde(rename = "SCMP_CMP_GT")]
-    Greater,
-    /// `arg & value == valueTwo`.
-    #[serde(rename = "SCMP_CMP_MASKED_EQ")]
-    MaskedEqual,
-}
-
-/// The architectures this crate has tables for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Architecture {
-    /// [`Abi::X86_64`].
-    #[serde(rename = "SCMP_ARCH_X86_64")]
-    X86_64,
-    /// [`Abi::I386`].
-    #[serde(rename = "SCMP_ARCH_X86")]
-    X86,
-    /// [`Abi::X32`].
-    #[serde(rename = "SCMP_ARCH_X32")]
-    X32,
-    /// [`Abi::Aarch64`].
-    #[serde(rename = "SCMP_ARCH_AARCH64")]
-    Aarch64,
-}
 
 /// Who is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
