@@ -2,7 +2,8 @@
 //! masks that differ in one half or one bit.
 
 use lazaret_filter::abi::{Abi, X32_BIT};
-use lazaret_filter::rule::{Branch, Call, Condition, Entry, Numbers, RuleTable, Verdict};
+use lazaret_filter::compile::Weights;
+use lazaret_filter::rule::{Branch, Call, Condition, Entry, Numbers, RuleTable, Values, Verdict};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
@@ -48,12 +49,34 @@ fn mask() -> impl Strategy<Value = u64> {
     ]
 }
 
+/// Single values, ranges whose ends agree in a half, and ranges over everything between.
+fn ranges() -> impl Strategy<Value = Vec<(u64, u64)>> {
+    let single = word().prop_map(|value| (value, value));
+    let range = (word(), word()).prop_map(|(one, two)| (one.min(two), one.max(two)));
+    let halves = (
+        select(&HALVES[..]),
+        select(&HALVES[..]),
+        select(&HALVES[..]),
+    );
+    let low =
+        halves.prop_map(|(high, one, two)| (high << 32 | one.min(two), high << 32 | one.max(two)));
+    prop::collection::vec(prop_oneof![3 => single, 2 => range, 2 => low], 1..5)
+}
+
 fn condition() -> impl Strategy<Value = Condition> {
-    let values = prop::collection::btree_set(word(), 1..5);
-    (0u8..6, mask(), values).prop_map(|(arg, mask, values)| Condition {
-        arg,
-        mask,
-        values: values.into_iter().map(|value| value & mask).collect(),
+    // few arguments, so that branches look at the same ones
+    let arg = prop_oneof![4 => 0u8..2, 1 => 0u8..6];
+    (arg, mask(), ranges()).prop_map(|(arg, mask, ranges)| {
+        let within = ranges.into_iter().map(|(first, last)| {
+            // two values keep their order under some masks only
+            let (first, last) = (first & mask, last & mask);
+            first.min(last)..=first.max(last)
+        });
+        Condition {
+            arg,
+            mask,
+            values: Values::of(within),
+        }
     })
 }
 
@@ -111,16 +134,62 @@ pub(crate) fn table() -> impl Strategy<Value = RuleTable> {
     })
 }
 
+/// Weights of some calls that the table knows and of some that it does not.
+pub(crate) fn weights() -> impl Strategy<Value = Weights> {
+    let call = (select(&Abi::ALL[..]), number());
+    let count = prop_oneof![0u64..4, any::<u64>(), Just(u64::MAX)];
+    prop::collection::vec((call, count), 0..30).prop_map(|counts| counts.into_iter().collect())
+}
+
+/// The same table by another way: entries, conditions and values in other orders, ranges in pieces.
+pub(crate) fn rebuilt(table: &RuleTable, seed: u64) -> RuleTable {
+    let mut random = SplitMix(seed);
+    let mut rebuilt = RuleTable {
+        abis: [].into(),
+        foreign: table.foreign,
+    };
+    for (&abi, numbers) in table.abis.iter().rev() {
+        let mut entries: Vec<(u32, Entry)> = numbers.entries.clone().into_iter().collect();
+        random.shuffle(&mut entries);
+        for branch in entries
+            .iter_mut()
+            .flat_map(|(_, entry)| &mut entry.branches)
+        {
+            random.shuffle(&mut branch.all);
+            for condition in &mut branch.all {
+                let mut pieces = Vec::new();
+                for range in condition.values.ranges() {
+                    let (first, last) = range.into_inner();
+                    let cut = first + u64::from(random.below(7)).min(last - first);
+                    pieces.extend([first..=cut, cut..=last]);
+                }
+                random.shuffle(&mut pieces);
+                condition.values = Values::of(pieces);
+            }
+        }
+        let numbers = Numbers {
+            entries: entries.into_iter().collect(),
+            otherwise: numbers.otherwise,
+        };
+        rebuilt.abis.insert(abi, numbers);
+    }
+    rebuilt
+}
+
 /// Calls near the table's own constants: its numbers and neighbours, its values, some with one bit changed. Cheap and
 /// determined by the seed, so that a law can look at many for each table.
-pub(crate) fn calls(table: &RuleTable, seed: u64, count: usize) -> Vec<Call> {
+pub(crate) fn calls(
+    table: &RuleTable,
+    seed: u64,
+    count: usize,
+) -> impl Iterator<Item = Call> + use<'_> {
     let mut random = SplitMix(seed);
     let served: Vec<(Abi, Vec<u32>)> = table
         .abis
         .iter()
         .map(|(&abi, numbers)| (abi, numbers.entries.keys().copied().collect()))
         .collect();
-    let one = |random: &mut SplitMix| {
+    let one = move |random: &mut SplitMix| {
         let (abi, keys) = &served[random.below(served.len() as u32) as usize];
         let native = abi.audit_arch();
         let bit = if *abi == Abi::X32 { X32_BIT } else { 0 };
@@ -138,31 +207,26 @@ pub(crate) fn calls(table: &RuleTable, seed: u64, count: usize) -> Vec<Call> {
                 .wrapping_add(random.pick(&[0, 0, 0, 1, u32::MAX]))
                 | bit
         };
-        let conditions: Vec<&Condition> = table.abis[abi]
-            .entries
-            .get(&(nr & !bit))
-            .into_iter()
-            .flat_map(|entry| entry.branches.iter().flat_map(|branch| &branch.all))
-            .collect();
+        let entry = table.abis[abi].entries.get(&(nr & !bit)).into_iter();
+        let conditions =
+            entry.flat_map(|entry| entry.branches.iter().flat_map(|branch| &branch.all));
         let args = std::array::from_fn(|_| random.pick(&HALVES) << 32 | random.pick(&HALVES));
         let mut call = Call { arch, nr, args };
         for condition in conditions {
-            let values: Vec<u64> = condition
-                .values
-                .ranges()
-                .flat_map(|range| [*range.start(), *range.end()])
-                .collect();
+            let mut ranges = condition.values.ranges();
+            let at = random.below(ranges.len() as u32) as usize;
+            let range = ranges.nth(at).expect("below the length");
+            let end = random.pick(&[*range.start(), *range.end()]);
+            let end = end.wrapping_add(random.pick(&[0, 0, 0, 1, u64::MAX, 1 << 32]));
             let outside = random.pick(&[0, u64::MAX, 1, 1 << 63]) & !condition.mask;
-            let value = random.pick(&values) | outside;
-            let bit = random.below(64);
-            let flip = random.pick(&[0, 0, 1 << bit]);
+            let flip = random.pick(&[0, 0, 1]) << random.below(64);
             if random.below(4) != 0 {
-                call.args[usize::from(condition.arg)] = value ^ flip;
+                call.args[usize::from(condition.arg)] = (end | outside) ^ flip;
             }
         }
         call
     };
-    (0..count).map(|_| one(&mut random)).collect()
+    (0..count).map(move |_| one(&mut random))
 }
 
 /// Sebastiano Vigna's `splitmix64`, public domain.
@@ -175,6 +239,12 @@ impl SplitMix {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         ((z >> 32) % u64::from(limit)) as u32
+    }
+
+    fn shuffle<T>(&mut self, items: &mut [T]) {
+        for at in 1..items.len() {
+            items.swap(at, self.below(at as u32 + 1) as usize);
+        }
     }
 
     fn pick<T: Copy>(&mut self, from: &[T]) -> T {
