@@ -7,8 +7,9 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 
-/// Bytes read of one `/proc` file at most; `stat` has about 350, `status` about 1500.
-const MAX_PROC_FILE: u64 = 16 * 1024;
+/// Bytes read of one `/proc` file at most. `stat` has about 350, `status` about 1500 and up to 700 KiB for a process with
+/// 65536 supplementary groups (`NGROUPS_MAX`).
+const MAX_PROC_FILE: u64 = 1024 * 1024;
 
 /// A question to `/proc` was not answered.
 #[derive(Debug, thiserror::Error)]
@@ -74,15 +75,18 @@ pub struct Execution {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NamespaceId(u64);
 
-fn failed(pid: u32, file: &'static str) -> impl FnOnce(io::Error) -> ProcessError {
+pub(crate) fn failed(pid: u32, file: &'static str) -> impl FnOnce(io::Error) -> ProcessError {
     move |source| ProcessError::Read { pid, file, source }
 }
 
-fn read(pid: u32, file: &'static str) -> Result<Vec<u8>, ProcessError> {
+pub(crate) fn read(pid: u32, file: &'static str) -> Result<Vec<u8>, ProcessError> {
     let mut content = Vec::new();
-    File::open(format!("/proc/{pid}/{file}"))
+    let length = File::open(format!("/proc/{pid}/{file}"))
         .and_then(|open| open.take(MAX_PROC_FILE).read_to_end(&mut content))
         .map_err(failed(pid, file))?;
+    if length as u64 == MAX_PROC_FILE {
+        return Err(ProcessError::Malformed { pid, file });
+    }
     Ok(content)
 }
 
@@ -152,13 +156,98 @@ fn runs_since(stat: &[u8], start_ticks: u64) -> bool {
 /// # Errors
 /// When the thread is gone.
 pub fn process_of(tid: u32) -> Result<u32, ProcessError> {
-    let file = "status";
-    let content = read(tid, file)?;
-    content
-        .split(|&byte| byte == b'\n')
-        .find_map(|line| line.strip_prefix(b"Tgid:"))
-        .and_then(|value| std::str::from_utf8(value).ok()?.trim().parse().ok())
-        .ok_or(ProcessError::Malformed { pid: tid, file })
+    status(tid).map(|status| status.process)
+}
+
+/// Whether a task is the kernel's own: it has no program and cannot be traced.
+///
+/// # Errors
+/// When the task is gone.
+pub fn is_kernel_thread(tid: u32) -> Result<bool, ProcessError> {
+    /// `PF_KTHREAD` (`include/linux/sched.h`), a bit of `flags`, field 9 of `/proc/TID/stat`.
+    const PF_KTHREAD: u64 = 0x0020_0000;
+    let flags = stat_field(&read(tid, "stat")?, 9);
+    flags
+        .map(|flags| flags & PF_KTHREAD != 0)
+        .ok_or(ProcessError::Malformed {
+            pid: tid,
+            file: "stat",
+        })
+}
+
+/// What `/proc/TID/status` says about a thread, all of it at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The process it belongs to (`Tgid`).
+    pub process: u32,
+    /// That process's parent (`PPid`); 0 when it has none in this pid namespace.
+    pub parent: u32,
+    /// The process that traces it, if any (`TracerPid`).
+    pub tracer: Option<u32>,
+    /// One letter (`State`): `S` sleeps, `D` sleeps and takes no signal, `T` is stopped, `Z` has ended …
+    pub state: char,
+    /// Its id in each pid namespace from this program's to its own (`NSpid`).
+    pub ids: Vec<u32>,
+    /// What confines it.
+    pub seccomp: Seccomp,
+}
+
+/// How seccomp confines a thread (`Seccomp` and `Seccomp_filters` of `/proc/TID/status`; the latter from Linux 5.9 on).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Seccomp {
+    /// Nothing.
+    Disabled,
+    /// Strict mode: `read`, `write`, `_exit` and `rt_sigreturn` only (seccomp(2), `SECCOMP_SET_MODE_STRICT`).
+    Strict,
+    /// So many filters.
+    Filters(u32),
+}
+
+impl Status {
+    /// Whether the thread has ended; its id is not free yet.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        matches!(self.state, 'Z' | 'X')
+    }
+}
+
+/// What `/proc/TID/status` says about a thread.
+///
+/// # Errors
+/// When the thread is gone, or the kernel is older than 5.9 and does not count filters.
+pub fn status(tid: u32) -> Result<Status, ProcessError> {
+    parse_status(&read(tid, "status")?).ok_or(ProcessError::Malformed {
+        pid: tid,
+        file: "status",
+    })
+}
+
+fn parse_status(content: &[u8]) -> Option<Status> {
+    // the name (first line) has its newlines escaped (proc(5)), so no line of it looks like another field
+    let field = |name: &str| {
+        let line = content
+            .split(|&byte| byte == b'\n')
+            .find_map(|line| line.strip_prefix(name.as_bytes()));
+        std::str::from_utf8(line?).ok().map(str::trim)
+    };
+    let number = |name: &str| field(name)?.parse::<u32>().ok();
+    let filters = number("Seccomp_filters:")?;
+    Some(Status {
+        process: number("Tgid:")?,
+        parent: number("PPid:")?,
+        tracer: Some(number("TracerPid:")?).filter(|&tracer| tracer != 0),
+        state: field("State:")?.chars().next()?,
+        ids: field("NSpid:")?
+            .split_ascii_whitespace()
+            .map(|id| id.parse().ok())
+            .collect::<Option<Vec<u32>>>()?,
+        seccomp: match number("Seccomp:")? {
+            0 => Seccomp::Disabled,
+            1 => Seccomp::Strict,
+            2 => Seccomp::Filters(filters),
+            _ => return None,
+        },
+    })
 }
 
 /// Which execution of which program a process runs now.
@@ -236,6 +325,53 @@ mod tests {
         assert_eq!(stat_field(stat, 28), Some(4242));
         assert_eq!(stat_field(stat, 99), None);
         assert_eq!(stat_field(b"7", 22), None);
+    }
+
+    #[test]
+    fn status_is_read_whole_or_not_at_all() {
+        let text = "Name:\ta\nState:\tS (sleeping)\nTgid:\t7\nPid:\t8\nPPid:\t3\nTracerPid:\t0\n\
+                    NSpid:\t8\t2\nSeccomp:\t2\nSeccomp_filters:\t3\n";
+        let expected = Status {
+            process: 7,
+            parent: 3,
+            tracer: None,
+            state: 'S',
+            ids: vec![8, 2],
+            seccomp: Seccomp::Filters(3),
+        };
+        assert_eq!(parse_status(text.as_bytes()), Some(expected.clone()));
+        let traced = text.replace("TracerPid:\t0", "TracerPid:\t5");
+        let traced = parse_status(traced.as_bytes()).expect("whole");
+        assert_eq!(traced.tracer, Some(5));
+        for (mode, expected) in [(0, Seccomp::Disabled), (1, Seccomp::Strict)] {
+            let other = text.replace("Seccomp:\t2", &format!("Seccomp:\t{mode}"));
+            let other = parse_status(other.as_bytes()).expect("whole");
+            assert_eq!(other.seccomp, expected);
+        }
+        let fields = [
+            "State:",
+            "Tgid:",
+            "PPid:",
+            "TracerPid:",
+            "NSpid:",
+            "Seccomp:",
+            "Seccomp_filters:",
+        ];
+        for missing in fields {
+            let less = text.replace(missing, "Other:");
+            assert_eq!(parse_status(less.as_bytes()), None, "without {missing}");
+        }
+        let unknown = text.replace("Seccomp:\t2", "Seccomp:\t9");
+        assert_eq!(parse_status(unknown.as_bytes()), None);
+    }
+
+    #[test]
+    fn the_kernels_own_threads_are_told_apart() {
+        // kthreadd is process 2 of the first pid namespace (init/main.c, rest_init); elsewhere this says nothing
+        if comm(2).is_ok_and(|name| name == "kthreadd") {
+            assert_eq!(is_kernel_thread(2).ok(), Some(true));
+        }
+        assert_eq!(is_kernel_thread(std::process::id()).ok(), Some(false));
     }
 
     #[test]
