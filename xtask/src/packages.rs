@@ -43,6 +43,10 @@ const NEEDED: &[(&[&str], &str)] = &[
     (&["libelf-dev"], "libbpf"),
     (&["zlib1g-dev"], "libbpf"),
     (
+        &["libseccomp-dev"],
+        "judges what profiles mean to the library that runtimes use",
+    ),
+    (
         &["openjdk-17-jdk-headless"],
         "compiles the target server and makes its Java runtime",
     ),

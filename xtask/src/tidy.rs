@@ -52,6 +52,7 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("berth", &[]),
+    ("seccomp-judge", &["lazaret-filter"]),
     ("lazaret-fuzz", &["lazaret-filter", "lazaret-core", "lazaret-text"]),
     ("xtask", &[]),
 ];
