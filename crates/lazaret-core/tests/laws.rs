@@ -4,7 +4,7 @@ use lazaret_core::digest::Digest;
 use lazaret_core::filter::abi::Abi;
 use lazaret_core::filter::rule::{Call, Verdict};
 use lazaret_core::filter::table::nr_of;
-use lazaret_core::format::policy::{ConditionV1, PolicyV1, RuleV1, ValueV1};
+use lazaret_core::format::policy::{CallV1, ConditionV1, PolicyV1, RuleV1, ValueV1};
 use lazaret_core::format::recording as wire;
 use lazaret_core::phase::Phase;
 use lazaret_core::policy::{Http, Policy, ServingWhen};
@@ -20,7 +20,7 @@ const BASE: &str = r#"{"apiVersion":"lazaret.dev/v1","ceiling":"default","enviro
 "noNewPrivileges":true,"runtimes":[]},"image":{"digests":
 ["sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"],"name":"t"},"kind":"SyscallPolicy",
 "metadata":{"name":"t","revision":1},"mode":"enforce","otherwise":{"action":"errno","errno":"EPERM"},
-"rules":[{"allow":["exit","exit_group","restart_syscall","rt_sigreturn","write"],"why":""}]}"#;
+"rules":[{"allow":["exit","exit_group","read","restart_syscall","rt_sigreturn","write"],"why":""}]}"#;
 
 fn base() -> PolicyV1 {
     serde_json::from_str(BASE).expect("the test's own policy")
@@ -68,7 +68,7 @@ fn rule() -> impl Strategy<Value = RuleV1> {
                 values: values.into_iter().map(ValueV1::Number).collect(),
                 mask,
             });
-            let allow = Some(vec![name.to_string()]);
+            let allow = Some(vec![CallV1::from(name)]);
             RuleV1 {
                 allow,
                 until,
@@ -374,7 +374,7 @@ fn equivalents_are_added_only_when_asked_for_and_say_so() {
         policy
             .rules
             .iter()
-            .any(|rule| rule.allow.iter().flatten().any(|name| name == "open"))
+            .any(|rule| rule.allow.iter().flatten().any(|call| call == "open"))
     };
     assert!(!allows(&exact) && allows(&wide));
     assert!(wide.rules.iter().any(|rule| rule.why.contains("not seen")));

@@ -239,11 +239,10 @@ fn show(policy: &Policy, format: Format) {
         if allowed.is_empty() {
             continue;
         }
-        let rules = policy
-            .wire()
-            .rules
-            .iter()
-            .filter(|rule| rule.allow.iter().flatten().any(|call| call == name));
+        let rules = policy.wire().rules.iter().filter(|rule| {
+            let mut calls = rule.allow.iter().chain(&rule.ask).flatten();
+            calls.any(|call| call == name)
+        });
         let rules: Vec<_> = rules.collect();
         let why: Vec<&str> = rules.iter().map(|rule| rule.why.as_str()).collect();
         let conditions = rules.iter().flat_map(|rule| &rule.when).count();

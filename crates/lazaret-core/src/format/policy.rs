@@ -2,9 +2,20 @@
 //!
 //! Fields stand in alphabetical order, so that serialising gives the canonical JSON form: sorted keys, no white space,
 //! integers only. No meaning is checked here.
+//!
+//! `docs/policy.schema.json` is generated from these types (feature `schema`).
+
+#[cfg(feature = "schema")]
+mod schema;
+
+#[cfg(feature = "schema")]
+use schema::ERRNOS;
+#[cfg(feature = "schema")]
+pub use schema::schema;
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
@@ -16,9 +27,11 @@ pub const KIND: &str = "SyscallPolicy";
 
 /// A whole policy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct PolicyV1 {
-    /// [`API_VERSION`].
+    /// Always `lazaret.dev/v1`.
+    #[cfg_attr(feature = "schema", schemars(extend("const" = API_VERSION)))]
     pub api_version: String,
     /// Calls that no rule can allow.
     pub ceiling: CeilingV1,
@@ -29,7 +42,8 @@ pub struct PolicyV1 {
     pub evidence: Option<EvidenceV1>,
     /// The image it is for.
     pub image: ImageV1,
-    /// [`KIND`].
+    /// Always `SyscallPolicy`.
+    #[cfg_attr(feature = "schema", schemars(extend("const" = KIND)))]
     pub kind: String,
     /// Name and revision.
     pub metadata: MetadataV1,
@@ -46,19 +60,24 @@ pub struct PolicyV1 {
 
 /// Name and revision.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MetadataV1 {
     /// Lower-case letters, digits, `-`, `.`; at most 128.
+    #[cfg_attr(feature = "schema", schemars(extend("pattern" = "^[a-z0-9][a-z0-9./-]{0,127}$")))]
     pub name: String,
     /// Counts up with every change; a node refuses an older one than it has seen.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub revision: u64,
 }
 
 /// The image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ImageV1 {
     /// Index, manifest and configuration digests.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub digests: Vec<Digest>,
     /// For people; identity is the digests.
     pub name: String,
@@ -66,11 +85,14 @@ pub struct ImageV1 {
 
 /// Where the policy was learnt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct EnvironmentV1 {
     /// `x86_64` or `aarch64`.
+    #[cfg_attr(feature = "schema", schemars(extend("enum" = ["x86_64", "aarch64"])))]
     pub arch: String,
     /// Oldest kernel, as `>=5.11`.
+    #[cfg_attr(feature = "schema", schemars(extend("pattern" = r"^>=[0-9]+\.[0-9]+")))]
     pub kernel: String,
     /// C libraries found in the image, as `glibc 2.36`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -83,6 +105,7 @@ pub struct EnvironmentV1 {
 
 /// Whether denials bite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum ModeV1 {
     /// Calls outside the policy fail.
@@ -93,26 +116,68 @@ pub enum ModeV1 {
 
 /// A named ceiling or a list of calls.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(untagged, expecting = "expected `default` or a list of system calls")]
 pub enum CeilingV1 {
-    /// A named set.
+    /// A named set; `default` is the only one.
+    #[cfg_attr(feature = "schema", schemars(extend("const" = "default")))]
     Named(String),
-    /// Call names.
-    Calls(Vec<String>),
+    /// Calls.
+    Calls(Vec<CallV1>),
+}
+
+/// A system call, in every list of them.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(
+    untagged,
+    expecting = "expected the name of a system call, or the number of one without a name"
+)]
+pub enum CallV1 {
+    /// Its number, where the tables have no name for it.
+    Number(u32),
+    /// Its name in the kernel's tables.
+    Name(String),
+}
+
+impl fmt::Display for CallV1 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CallV1::Number(nr) => write!(f, "{nr}"),
+            CallV1::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+/// A call by its name is that name; one without a name is no name.
+impl PartialEq<str> for CallV1 {
+    fn eq(&self, name: &str) -> bool {
+        matches!(self, CallV1::Name(own) if own == name)
+    }
+}
+
+impl From<&str> for CallV1 {
+    fn from(name: &str) -> CallV1 {
+        CallV1::Name(name.into())
+    }
 }
 
 /// The verdict for calls without a rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct OtherwiseV1 {
     /// `errno` is the only action.
+    #[cfg_attr(feature = "schema", schemars(extend("const" = "errno")))]
     pub action: String,
     /// `EPERM`, `EACCES` or `ENOSYS`.
+    #[cfg_attr(feature = "schema", schemars(extend("enum" = ERRNOS)))]
     pub errno: String,
 }
 
 /// How phases are told apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PhasesV1 {
     /// The runtime's own calls before the first `execve`, as recorded; only a static profile needs them.
@@ -131,14 +196,16 @@ impl PhasesV1 {
 
 /// The runtime's own calls.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PreludeV1 {
-    /// Call names.
-    pub calls: Vec<String>,
+    /// Calls.
+    pub calls: Vec<CallV1>,
 }
 
 /// When the server serves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ServingV1 {
     /// The trigger.
@@ -147,43 +214,57 @@ pub struct ServingV1 {
 
 /// The trigger of a phase.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct WhenV1 {
     /// An HTTP answer on 127.0.0.1 in the container's network namespace.
     pub http: HttpV1,
     /// How long after it, as `10s` or `500ms`.
+    #[cfg_attr(feature = "schema", schemars(extend("pattern" = "^[0-9]+(s|ms)$")))]
     pub settle: String,
 }
 
 /// An HTTP answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct HttpV1 {
     /// Path and query, from `/` on.
+    #[cfg_attr(feature = "schema", schemars(extend("pattern" = "^/")))]
     pub path: String,
     /// TCP port.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub port: u16,
     /// The status that means ready.
+    #[cfg_attr(feature = "schema", schemars(range(min = 100, max = 599)))]
     pub status: u16,
 }
 
-/// One rule: `allow` or `deny`, exactly one of them.
+/// One rule: `allow`, `ask` or `deny`, exactly one of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(extend("oneOf" = [{"required": ["allow"]}, {"required": ["ask"]}, {"required": ["deny"]}])))]
 #[serde(deny_unknown_fields)]
 pub struct RuleV1 {
-    /// Call names.
+    /// Calls that may be made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub allow: Option<Vec<String>>,
-    /// Call names.
+    pub allow: Option<Vec<CallV1>>,
+    /// Calls that may be made, each decided by the gate: seen, and closed by a later revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub deny: Option<Vec<String>>,
+    pub ask: Option<Vec<CallV1>>,
+    /// Calls that fail, in every phase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deny: Option<Vec<CallV1>>,
     /// Phases by name, where `until` does not say it.
+    #[cfg_attr(feature = "schema", schemars(extend("items" = {"enum": ["startup", "serving", "stopping", "exec"]})))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub during: Option<Vec<String>>,
     /// For `deny`: `EPERM`, `EACCES` or `ENOSYS`.
+    #[cfg_attr(feature = "schema", schemars(extend("enum" = ERRNOS)))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub errno: Option<String>,
     /// From the start until this phase begins: `serving` or `stopping`.
+    #[cfg_attr(feature = "schema", schemars(extend("enum" = ["serving", "stopping"])))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
     /// Conditions on arguments, joined by AND.
@@ -195,22 +276,56 @@ pub struct RuleV1 {
 
 /// A condition on one argument: `(argument & mask) ∈ in`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ConditionV1 {
     /// The argument's name in the kernel's `SYSCALL_DEFINE`.
     pub arg: String,
-    /// Values that hold.
+    /// Values that hold: a set, each value in it once.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     #[serde(rename = "in")]
     pub values: Vec<ValueV1>,
     /// Bits to compare; all of the argument's width when absent.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mask: Option<u64>,
 }
 
-/// A number or the kernel's name for one.
+/// A value or a range of them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(untagged)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(
+    untagged,
+    expecting = "expected a number, the name of a constant, or a range {from: A, to: B}"
+)]
 pub enum ValueV1 {
+    /// A number.
+    Number(u64),
+    /// A constant of the kernel, as `AF_INET`.
+    Name(String),
+    /// Every value from one to another.
+    Range(RangeV1),
+}
+
+/// Every value from one to another, both included.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(extend("minProperties" = 1)))]
+#[serde(deny_unknown_fields)]
+pub struct RangeV1 {
+    /// The first; 0 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<EndV1>,
+    /// The last; the largest value of the mask when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<EndV1>,
+}
+
+/// An end of a range.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(untagged, expecting = "expected a number or the name of a constant")]
+pub enum EndV1 {
     /// A number.
     Number(u64),
     /// A constant of the kernel, as `AF_INET`.
@@ -219,6 +334,7 @@ pub enum ValueV1 {
 
 /// What the policy rests on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct EvidenceV1 {
     /// Whether nothing was lost and every phase was recorded to its end.

@@ -1,10 +1,11 @@
-//! `decide`: the meaning of a policy.
+//! `decide` and `phase_table`: the meaning of a policy, call by call and as a table.
 
 use super::Policy;
+use super::lower::branches;
 use crate::ceiling::Reach;
 use crate::phase::Phase;
 use lazaret_filter::abi::{Abi, X32_BIT};
-use lazaret_filter::rule::{Call, Verdict};
+use lazaret_filter::rule::{Call, Entry, Numbers, RuleTable, Verdict};
 
 /// A verdict and the rule that gave it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +29,8 @@ impl Policy {
     /// What happens to `call` in `phase`.
     ///
     /// # Flow
-    /// Foreign convention, ceiling, `deny` rules, then `allow` rules that hold in the phase; else `otherwise`.
+    /// Foreign convention, `deny` rules, ceiling, then `allow` and `ask` rules that hold in the phase; else `otherwise`. A
+    /// `deny` comes before the ceiling because it may name the errno that programs cope with best.
     ///
     /// # Guarantees
     /// Total, and it rests on the number and the six registers alone: nothing that another thread can change while the
@@ -46,12 +48,12 @@ impl Policy {
                 rule: None,
             };
         }
-        if self.under_ceiling(call) {
-            return Decision::errno(self.otherwise, None);
-        }
         let rules = self.calls.get(&call.nr);
         if let Some((rule, errno)) = rules.and_then(|rules| rules.deny) {
             return Decision::errno(errno, Some(rule));
+        }
+        if self.under_ceiling(call) {
+            return Decision::errno(self.otherwise, None);
         }
         if phase == Phase::Prelude {
             return Decision {
@@ -86,6 +88,43 @@ impl Policy {
                 .get(usize::from(*arg))
                 .is_none_or(|value| value & mask != 0),
         }
+    }
+
+    /// What [`Policy::decide`] says in `phase`, as a table.
+    ///
+    /// # Guarantees
+    /// `phase_table(phase).decide(call) == decide(phase, call).verdict` for every call.
+    #[must_use]
+    pub fn phase_table(&self, phase: Phase) -> RuleTable {
+        let otherwise = match phase {
+            Phase::Prelude => Verdict::Allow,
+            _ => Verdict::Errno(self.otherwise),
+        };
+        let entries = self
+            .numbers()
+            .into_iter()
+            .map(|nr| (nr, self.phase_entry(phase, nr, otherwise)))
+            .filter(|(_, entry)| *entry != Entry::always(otherwise))
+            .collect();
+        let numbers = Numbers { entries, otherwise };
+        RuleTable::single(self.abi, numbers, Verdict::KillProcess)
+    }
+
+    fn phase_entry(&self, phase: Phase, nr: u32, otherwise: Verdict) -> Entry {
+        let allows = match self.open(nr) {
+            Ok(allows) => allows,
+            Err(errno) => return Entry::always(Verdict::Errno(errno)),
+        };
+        let holding = allows.iter().filter(|allow| allow.scope.holds(phase));
+        let entry = if holding.clone().any(|allow| allow.conditions.is_empty()) {
+            Entry::always(Verdict::Allow)
+        } else {
+            Entry {
+                branches: branches(holding, Verdict::Allow),
+                otherwise,
+            }
+        };
+        self.cap(nr, entry)
     }
 
     /// Calls that some rule allows in `phase`, whatever its conditions; ascending.

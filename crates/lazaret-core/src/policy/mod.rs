@@ -1,7 +1,7 @@
 //! A policy that has passed every check, and what it means.
 //!
-//! Stages: [`crate::format::policy`] is the text, [`check`] turns it into a [`Policy`], [`decide`] gives verdicts,
-//! [`lower`] says what a kernel's filter must mean.
+//! Stages: [`crate::format::policy`] is the text, [`check`] turns it into a [`Policy`], [`decide`] gives verdicts, one by
+//! one and as a table, [`lower`] says what a kernel's filter must mean.
 
 mod check;
 mod decide;
@@ -101,7 +101,7 @@ pub struct Http {
     pub status: u16,
 }
 
-/// An `allow` of one call.
+/// An `allow` or an `ask` of one call.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Allow {
     /// Index of the rule in the text.
@@ -109,11 +109,26 @@ pub(crate) struct Allow {
     pub(crate) scope: Scope,
     /// AND; empty means whatever the arguments.
     pub(crate) conditions: Vec<Condition>,
+    /// An `ask`: the kernel leaves each such call to the gate.
+    pub(crate) asked: bool,
+}
+
+impl Allow {
+    /// Whether a filter alone may allow what the rule allows: it says so, and phases do not matter to it.
+    pub(crate) fn by_kernel(&self) -> bool {
+        !self.asked && self.scope == Scope::ALWAYS
+    }
+
+    /// Whether the kernel may allow the call by its number.
+    pub(crate) fn by_number(&self) -> bool {
+        self.by_kernel() && self.conditions.is_empty()
+    }
 }
 
 /// All that is said of one call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CallRules {
+    /// In the order of the text, except that every `ask` stands after every `allow`.
     pub(crate) allows: Vec<Allow>,
     /// Index of the rule and its errno.
     pub(crate) deny: Option<(usize, u16)>,
@@ -122,8 +137,9 @@ pub(crate) struct CallRules {
 /// A policy that has passed every check of the language.
 ///
 /// # Guarantees
-/// Every name is resolved for the policy's architecture (names unknown under `allow` are in [`Policy::unresolved`]),
-/// no rule contradicts another or the ceiling, and the calls that the kernel restarts and returns through are allowed.
+/// Every name is resolved for the policy's architecture (names unknown under `allow` and `ask` are in
+/// [`Policy::unresolved`]), no rule contradicts another or the ceiling, and the calls that the kernel restarts and returns
+/// through are allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     wire: PolicyV1,
@@ -182,7 +198,7 @@ impl Policy {
         self.serving.as_ref()
     }
 
-    /// Names under `allow` that the tables do not know: a warning, since they allow nothing.
+    /// Names under `allow` and `ask` that the tables do not know: a warning, since they allow nothing.
     #[must_use]
     pub fn unresolved(&self) -> &BTreeSet<String> {
         &self.unresolved

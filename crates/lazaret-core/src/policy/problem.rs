@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 /// One step from the root of the document.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Segment {
     /// A field.
     Field(&'static str),
@@ -118,16 +118,34 @@ pub enum What {
         limit: usize,
     },
     /// No system call of this architecture.
-    #[error("unknown system call `{name}` for {arch}")]
+    #[error("unknown system call `{name}` for {arch}{}", did_you_mean(near))]
     UnknownCall {
         /// The name.
         name: String,
         /// The architecture.
         arch: &'static str,
+        /// The nearest name.
+        near: Option<&'static str>,
     },
-    /// A rule that both allows and denies, or neither.
-    #[error("a rule has exactly one of `allow` and `deny`")]
-    AllowOrDeny,
+    /// A number where there is a name.
+    #[error("number {nr} has a name, write `{name}`")]
+    Named {
+        /// The number.
+        nr: u32,
+        /// Its name.
+        name: &'static str,
+    },
+    /// A number that carries x32's bit.
+    #[error("{nr} is no number of a system call for {arch}")]
+    Number {
+        /// The number.
+        nr: u32,
+        /// The architecture.
+        arch: &'static str,
+    },
+    /// A rule with several actions, or none.
+    #[error("a rule has exactly one of `allow`, `ask` and `deny`")]
+    OneAction,
     /// A field that does not go with the rule's action.
     #[error("`{field}` does not go with `{action}`")]
     NotWith {
@@ -163,7 +181,7 @@ pub enum What {
         found: String,
     },
     /// Not an argument of the call.
-    #[error("`{call}` has no argument `{arg}`{known}")]
+    #[error("`{call}` has no argument `{arg}`{known}{}", did_you_mean(near))]
     UnknownArg {
         /// The call.
         call: String,
@@ -171,6 +189,8 @@ pub enum What {
         arg: String,
         /// Those it has, as `, it has a, b`.
         known: String,
+        /// The nearest of them.
+        near: Option<&'static str>,
     },
     /// One argument, two conditions: the runtimes turn that into OR.
     #[error("two conditions on argument `{arg}`: join them in one mask and list")]
@@ -196,6 +216,43 @@ pub enum What {
         /// The mask, cut to the width.
         mask: u64,
     },
+    /// A range that ends before it begins.
+    #[error("the range from {from:#x} to {to:#x} is empty")]
+    EmptyRange {
+        /// Its first value.
+        from: u64,
+        /// Its last.
+        to: u64,
+    },
+    /// A range of one value.
+    #[error("a range of one value, write {value:#x} instead")]
+    OneValue {
+        /// The value.
+        value: u64,
+    },
+    /// A value that is in the list twice.
+    #[error("value {value:#x} is in element {other} of the list already")]
+    Overlap {
+        /// The value.
+        value: u64,
+        /// The other element.
+        other: usize,
+    },
+    /// A range that could be longer.
+    #[error(
+        "this and element {other} of the list touch, write one range from {from:#x} to {to:#x} instead"
+    )]
+    Touch {
+        /// The other element.
+        other: usize,
+        /// The first value of both.
+        from: u64,
+        /// The last.
+        to: u64,
+    },
+    /// A condition that says nothing.
+    #[error("the condition holds for every value, leave it out")]
+    AlwaysHolds,
     /// A mask that compares nothing or more than there is.
     #[error("mask {mask:#x} does not fit an argument of {width} bits")]
     Mask {
@@ -207,6 +264,16 @@ pub enum What {
     /// A call both allowed and denied.
     #[error("`{name}` is denied by rules[{other}] and allowed here")]
     Contradiction {
+        /// The call.
+        name: String,
+        /// The other rule.
+        other: usize,
+    },
+    /// A call that the kernel allows by its number and that the gate is to see.
+    #[error(
+        "`{name}` is asked here, and allowed by rules[{other}] in every phase whatever its arguments: the kernel would never ask"
+    )]
+    NeverAsked {
         /// The call.
         name: String,
         /// The other rule.
@@ -289,6 +356,12 @@ pub enum PolicyError {
         /// In the order of the document; never empty.
         problems: Vec<Problem>,
     },
+}
+
+fn did_you_mean(near: &Option<&'static str>) -> String {
+    near.map_or_else(String::new, |near| {
+        alloc::format!(", did you mean `{near}`?")
+    })
 }
 
 fn list(problems: &[Problem]) -> String {

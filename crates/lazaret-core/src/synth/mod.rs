@@ -106,9 +106,9 @@ pub enum Warning {
         /// How often.
         count: u64,
     },
-    /// Seen, and not in the table.
+    /// Seen, and not in the tables.
     #[error(
-        "call number {nr} was made {count} times during {phase} and has no name in the table: it will be denied"
+        "call number {nr} was made {count} times during {phase} and has no name in the tables: the policy allows it by number, which no OCI profile can say"
     )]
     Nameless {
         /// The number.
@@ -185,7 +185,7 @@ pub fn synthesise(profile: &Profile, request: &Request) -> Result<Synthesis, Syn
         },
         phases: PhasesV1 {
             prelude: Some(PreludeV1 {
-                calls: calls.prelude.iter().map(ToString::to_string).collect(),
+                calls: calls.prelude.iter().cloned().collect(),
             }),
             serving: request.serving.as_ref().map(serving),
         },

@@ -2,7 +2,7 @@
 
 use super::{Stability, Warning};
 use crate::ceiling::{self, NAMESPACE_FLAGS, Reach};
-use crate::format::policy::{ConditionV1, RuleV1, ValueV1};
+use crate::format::policy::{CallV1, ConditionV1, RuleV1, ValueV1};
 use crate::phase::Phase;
 use crate::profile::Seen;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -48,6 +48,9 @@ const EQUIVALENT: [&[&str]; 16] = [
     &["rename", "renameat", "renameat2"],
 ];
 
+/// Its flags are behind a pointer: it is answered ENOSYS, and libc falls back to `clone`.
+const CLONE3: &str = "clone3";
+
 /// Calls that give an intruder most while serving; not forbidden, said.
 const DANGEROUS: [&str; 4] = ["execve", "execveat", "fork", "vfork"];
 
@@ -55,7 +58,9 @@ const DANGEROUS: [&str; 4] = ["execve", "execveat", "fork", "vfork"];
 pub(super) struct Calls {
     runs: usize,
     phases: BTreeMap<&'static str, BTreeMap<Phase, Seen>>,
-    pub(super) prelude: BTreeSet<&'static str>,
+    /// By number, those that the tables have no name for.
+    numbers: BTreeMap<u32, BTreeMap<Phase, Seen>>,
+    pub(super) prelude: BTreeSet<CallV1>,
     pub(super) warnings: Vec<Warning>,
 }
 
@@ -72,6 +77,7 @@ impl Calls {
         Calls {
             runs,
             phases: BTreeMap::new(),
+            numbers: BTreeMap::new(),
             prelude: BTreeSet::new(),
             warnings: Vec::new(),
         }
@@ -79,45 +85,57 @@ impl Calls {
 
     pub(super) fn add(&mut self, abi: Abi, nr: u32, phase: Phase, seen: &Seen) {
         let Some(name) = table::name_of(abi, nr) else {
-            self.warnings.push(Warning::Nameless {
-                nr,
-                phase,
-                count: seen.count,
-            });
+            self.add_number(nr, phase, seen);
             return;
         };
         if phase == Phase::Prelude {
-            self.prelude.insert(name);
+            self.prelude.insert(CallV1::from(name));
             return;
         }
         let forbidden = ceiling::DEFAULT
             .iter()
             .any(|other| other.call == name && other.reach == Reach::Always);
-        // clone3's flags are behind a pointer; it is answered ENOSYS and libc falls back to clone
-        if forbidden {
-            self.warnings.push(Warning::UnderCeiling {
-                call: name.to_string(),
-                phase,
-                count: seen.count,
-            });
-        } else if name != "clone3" {
-            self.phases
-                .entry(name)
-                .or_default()
-                .insert(phase, seen.clone());
-        } else {
+        if name == CLONE3 {
             // the fallback is what will be seen under the policy
             self.phases
                 .entry("clone")
                 .or_default()
                 .entry(phase)
                 .or_default();
+        } else if forbidden {
+            self.warnings.push(Warning::UnderCeiling {
+                call: name.to_string(),
+                phase,
+                count: seen.count,
+            });
+        } else {
+            self.phases
+                .entry(name)
+                .or_default()
+                .insert(phase, seen.clone());
         }
         if phase == Phase::Serving && DANGEROUS.contains(&name) {
             self.warnings.push(Warning::OpenWhileServing {
                 call: name.to_string(),
                 count: seen.count,
             });
+        }
+    }
+
+    /// A call without a name is allowed like any other: what it does, only its reviewer can find out.
+    fn add_number(&mut self, nr: u32, phase: Phase, seen: &Seen) {
+        self.warnings.push(Warning::Nameless {
+            nr,
+            phase,
+            count: seen.count,
+        });
+        if phase == Phase::Prelude {
+            self.prelude.insert(CallV1::Number(nr));
+        } else {
+            self.numbers
+                .entry(nr)
+                .or_default()
+                .insert(phase, seen.clone());
         }
     }
 
@@ -129,10 +147,7 @@ impl Calls {
             if RETURNS.contains(name) || VDSO.contains(name) || HANDOVER.contains(name) {
                 continue;
             }
-            let count = phases
-                .values()
-                .map(|seen| seen.count)
-                .fold(0, u64::saturating_add);
+            let count = total(phases);
             let conditions = conditions(name, phases);
             if conditions.is_empty() {
                 plain.entry(when(phases)).or_default().insert(name, count);
@@ -142,28 +157,30 @@ impl Calls {
         }
         let mut rules = vec![
             allow(
-                RETURNS.iter().copied().filter(known),
+                names(RETURNS.iter().filter(|name| known(name))),
                 &When::Always,
                 "the kernel restarts and returns through them",
             ),
             allow(
-                VDSO.iter().copied().filter(known),
+                names(VDSO.iter().filter(|name| known(name))),
                 &When::Always,
                 "answered by the vDSO until the clock source changes",
             ),
             allow(
-                HANDOVER.iter().copied(),
+                names(&HANDOVER),
                 &When::Always,
                 "the runtime hands the listener over with them",
             ),
         ];
         for (when, calls) in &plain {
             let count = calls.values().copied().fold(0, u64::saturating_add);
-            rules.push(allow(
-                calls.keys().copied(),
-                when,
-                &self.reason(when, count),
-            ));
+            rules.push(allow(names(calls.keys()), when, &self.reason(when, count)));
+        }
+        for (nr, phases) in &self.numbers {
+            let count = total(phases);
+            let when = when(phases);
+            let why = format!("{}; no name in the tables", self.reason(&when, count));
+            rules.push(allow([CallV1::Number(*nr)], &when, &why));
         }
         conditional.sort();
         for (when, name, conditions, count) in conditional {
@@ -171,7 +188,7 @@ impl Calls {
             if name == "clone" {
                 why.push_str("; no CLONE_NEW* flag");
             }
-            let mut rule = allow([name].into_iter(), &when, &why);
+            let mut rule = allow([CallV1::from(name)], &when, &why);
             rule.when = conditions;
             rules.push(rule);
         }
@@ -179,7 +196,7 @@ impl Calls {
             rules.extend(self.equivalents(abi));
         }
         let why = "flags are behind a pointer; libc falls back to clone".to_string();
-        let deny = Some(vec!["clone3".to_string()]);
+        let deny = Some(vec![CallV1::from(CLONE3)]);
         rules.push(RuleV1 {
             deny,
             errno: Some("ENOSYS".to_string()),
@@ -233,10 +250,16 @@ impl Calls {
                 continue;
             }
             let why = format!("not seen; another C library makes it where this one made `{like}`");
-            rules.push(allow(missing.into_iter(), &scope(&phases), &why));
+            rules.push(allow(names(&missing), &scope(&phases), &why));
         }
         rules
     }
+}
+
+/// How often over all phases.
+fn total(phases: &BTreeMap<Phase, Seen>) -> u64 {
+    let counts = phases.values().map(|seen| seen.count);
+    counts.fold(0, u64::saturating_add)
 }
 
 /// `1204332` → `1 204 332`.
@@ -266,9 +289,13 @@ fn scope(phases: &BTreeSet<Phase>) -> When {
     When::During(phases.iter().copied().collect())
 }
 
-fn allow<'n>(names: impl Iterator<Item = &'n str>, when: &When, why: &str) -> RuleV1 {
+fn names<'n>(names: impl IntoIterator<Item = &'n &'static str>) -> impl Iterator<Item = CallV1> {
+    names.into_iter().map(|name| CallV1::from(*name))
+}
+
+fn allow(calls: impl IntoIterator<Item = CallV1>, when: &When, why: &str) -> RuleV1 {
     let mut rule = RuleV1 {
-        allow: Some(names.map(ToString::to_string).collect()),
+        allow: Some(calls.into_iter().collect()),
         why: why.to_string(),
         ..RuleV1::default()
     };

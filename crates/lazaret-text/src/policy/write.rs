@@ -51,6 +51,8 @@ struct RuleText<'p, C: Serialize> {
     #[serde(skip_serializing_if = "Option::is_none")]
     allow: Option<FlowSeq<&'p Vec<C>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    ask: Option<FlowSeq<&'p Vec<C>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     deny: Option<FlowSeq<&'p Vec<C>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     errno: Option<&'p str>,
@@ -66,6 +68,7 @@ struct RuleText<'p, C: Serialize> {
 fn rule(rule: &RuleV1) -> impl Serialize {
     RuleText {
         allow: rule.allow.as_ref().map(FlowSeq),
+        ask: rule.ask.as_ref().map(FlowSeq),
         deny: rule.deny.as_ref().map(FlowSeq),
         errno: rule.errno.as_deref(),
         until: rule.until.as_deref(),

@@ -2,6 +2,7 @@
 
 use super::super::problem::{Place, What};
 use super::super::{Http, ServingWhen};
+use super::calls::Use;
 use super::{MAX_DIGESTS, MAX_TEXT, Reader, release};
 use crate::ceiling::{self, Reach};
 use crate::digest::Digest;
@@ -260,9 +261,9 @@ impl Reader {
                 },
             ),
             CeilingV1::Calls(calls) => self
-                .names(&place, calls, abi, false)
+                .calls(&place, calls, abi, Use::Closing)
                 .into_iter()
-                .map(|(_, _, nr)| (nr, Reach::Always))
+                .map(|call| (call.nr, Reach::Always))
                 .collect(),
         }
     }

@@ -1,6 +1,9 @@
 //! From the text to a [`Policy`]: the only road in. Collects every problem, with its place, before it refuses.
 
+mod calls;
+mod conditions;
 mod header;
+mod near;
 mod rules;
 
 use super::problem::{Place, PolicyError, Problem, What};
@@ -10,6 +13,7 @@ use crate::format::policy::{API_VERSION, CeilingV1, KIND, ModeV1, PolicyV1};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
+use calls::Use;
 use lazaret_filter::abi::Abi;
 
 /// Largest policy that is read, in bytes. The largest sensible one (every call with its own reason) has about 100 KiB.
@@ -75,11 +79,14 @@ fn canonicalise(wire: &mut PolicyV1) {
         evidence.recordings.sort();
     }
     for rule in &mut wire.rules {
-        for calls in [&mut rule.allow, &mut rule.deny, &mut rule.during]
+        for calls in [&mut rule.allow, &mut rule.ask, &mut rule.deny]
             .into_iter()
             .flatten()
         {
             calls.sort();
+        }
+        if let Some(phases) = &mut rule.during {
+            phases.sort();
         }
         for condition in &mut rule.when {
             condition.values.sort();
@@ -133,9 +140,9 @@ impl Reader {
             .as_ref()
             .map_or_else(BTreeSet::new, |prelude| {
                 let place = Place::field("phases").at("prelude").at("calls");
-                self.names(&place, &prelude.calls, abi, true)
+                self.calls(&place, &prelude.calls, abi, Use::Allowing)
                     .into_iter()
-                    .map(|(_, _, nr)| nr)
+                    .map(|call| call.nr)
                     .collect()
             });
         let calls = self.rules(&wire.rules, abi, &ceiling);

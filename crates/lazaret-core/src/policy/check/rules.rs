@@ -1,25 +1,29 @@
-//! The rules: names of calls, scopes, conditions, contradictions.
+//! The rules: actions, scopes, contradictions.
 
 use super::super::problem::{Place, What};
 use super::super::{Allow, CallRules, Scope};
+use super::calls::Use;
 use super::{MAX_RULES, Reader};
 use crate::ceiling::Reach;
-use crate::format::policy::{ConditionV1, RuleV1, ValueV1};
+use crate::format::policy::{CallV1, RuleV1};
 use crate::phase::Phase;
-use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::collections::BTreeMap;
+use alloc::string::String;
 use alloc::vec::Vec;
 use lazaret_filter::abi::Abi;
-use lazaret_filter::constants;
-use lazaret_filter::rule::Condition;
-use lazaret_filter::table::{self, ArgDef};
+use lazaret_filter::table;
 
-/// Calls without which a process cannot even be interrupted or end (KERNEL-FACTS, "restart_syscall, rt_sigreturn …"),
-/// and `write`, which runc refuses to have asked (`libcontainer/seccomp/seccomp_linux.go`).
-const REQUIRED: [(&str, &str); 5] = [
+/// Calls without which a process cannot even be interrupted or end (KERNEL-FACTS, "restart_syscall, rt_sigreturn …"), and
+/// those with which runc's two processes hand the listener over: it refuses a `write` that is asked
+/// (`libcontainer/seccomp/seccomp_linux.go`), and a `read` that is asked waits for ever where no gate answers, since the
+/// waiting process holds the listener itself (runc 1.1.5, measured).
+const REQUIRED: [(&str, &str); 6] = [
     ("exit", "threads end through it"),
     ("exit_group", "processes end through it"),
+    (
+        "read",
+        "the runtime waits with it for the gate, so it cannot be asked",
+    ),
     (
         "restart_syscall",
         "the kernel restarts interrupted calls through it",
@@ -31,49 +35,44 @@ const REQUIRED: [(&str, &str); 5] = [
     ),
 ];
 
-impl Reader {
-    /// Resolves names; unknown ones are problems, or (where they can only allow) noted. (place, name, number)
-    pub(super) fn names<'n>(
-        &mut self,
-        place: &Place,
-        names: &'n [String],
-        abi: Abi,
-        allows: bool,
-    ) -> Vec<(Place, &'n str, u32)> {
-        self.bounded(place, names.len(), 1024);
-        let mut seen = BTreeSet::new();
-        let mut found = Vec::new();
-        for (index, name) in names.iter().enumerate() {
-            let at = place.index(index);
-            if !seen.insert(name) {
-                self.problem(at, What::Twice { name: name.clone() });
-                continue;
-            }
-            match table::nr_of(abi, name) {
-                Some(nr) => found.push((at, name.as_str(), nr)),
-                // a name of another architecture allows nothing here; one that nobody knows is a slip of the pen
-                None if allows
-                    && Abi::ALL
-                        .iter()
-                        .any(|other| table::nr_of(*other, name).is_some()) =>
-                {
-                    self.unresolved.insert(name.clone());
-                }
-                None => {
-                    let name = name.chars().take(80).collect();
-                    self.problem(
-                        at,
-                        What::UnknownCall {
-                            name,
-                            arch: abi.name(),
-                        },
-                    );
-                }
-            }
-        }
-        found
-    }
+/// What a rule does with its calls.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Action {
+    Allow,
+    Ask,
+    Deny,
+}
 
+impl Action {
+    const fn name(self) -> &'static str {
+        match self {
+            Action::Allow => "allow",
+            Action::Ask => "ask",
+            Action::Deny => "deny",
+        }
+    }
+}
+
+/// The action of a rule and its calls; `None` unless it is exactly one.
+fn action(rule: &RuleV1) -> Option<(Action, &[CallV1])> {
+    match (&rule.allow, &rule.ask, &rule.deny) {
+        (Some(calls), None, None) => Some((Action::Allow, calls)),
+        (None, Some(calls), None) => Some((Action::Ask, calls)),
+        (None, None, Some(calls)) => Some((Action::Deny, calls)),
+        _ => None,
+    }
+}
+
+/// A rule in its place.
+struct Here<'r> {
+    place: Place,
+    index: usize,
+    rule: &'r RuleV1,
+    action: Action,
+    calls: &'r [CallV1],
+}
+
+impl Reader {
     pub(super) fn rules(
         &mut self,
         rules: &[RuleV1],
@@ -81,128 +80,122 @@ impl Reader {
         ceiling: &BTreeMap<u32, Reach>,
     ) -> BTreeMap<u32, CallRules> {
         let place = Place::field("rules");
+        let before = self.problems.len();
         self.bounded(&place, rules.len(), MAX_RULES);
-        let mut calls: BTreeMap<u32, CallRules> = BTreeMap::new();
-        // denials first: then a contradiction is told at the allow, wherever it stands
+        let mut read: Vec<Here<'_>> = Vec::new();
         for (index, rule) in rules.iter().enumerate() {
-            if let (None, Some(names)) = (&rule.allow, &rule.deny) {
-                self.deny(&place.index(index), index, rule, names, abi, &mut calls);
+            let place = place.index(index);
+            self.text(place.at("why"), &rule.why);
+            match action(rule) {
+                Some((action, calls)) => read.push(Here {
+                    place,
+                    index,
+                    rule,
+                    action,
+                    calls,
+                }),
+                None => self.problem(place, What::OneAction),
             }
         }
-        for (index, rule) in rules.iter().enumerate() {
-            let at = place.index(index);
-            self.text(at.at("why"), &rule.why);
-            match (&rule.allow, &rule.deny) {
-                (Some(names), None) => {
-                    self.allow(&at, index, rule, names, abi, ceiling, &mut calls)
+        let mut found: BTreeMap<u32, CallRules> = BTreeMap::new();
+        // in this order a contradiction is told at the same one of the two rules, wherever they stand
+        for action in [Action::Deny, Action::Allow, Action::Ask] {
+            for here in read.iter().filter(|here| here.action == action) {
+                match action {
+                    Action::Deny => self.deny(here, abi, &mut found),
+                    Action::Allow | Action::Ask => self.allow(here, abi, ceiling, &mut found),
                 }
-                (None, Some(_)) => {}
-                _ => self.problem(at, What::AllowOrDeny),
             }
         }
-        calls
+        if let Some(told) = self.problems.get_mut(before..) {
+            // `rules` itself, then the rules as they stand in the text
+            told.sort_by(|a, b| a.place.0.get(1).cmp(&b.place.0.get(1)));
+        }
+        found
     }
 
-    fn deny(
-        &mut self,
-        at: &Place,
-        index: usize,
-        rule: &RuleV1,
-        names: &[String],
-        abi: Abi,
-        calls: &mut BTreeMap<u32, CallRules>,
-    ) {
-        for (field, present) in [
+    /// Fields that say nothing in a rule of this action.
+    fn not_with(&mut self, here: &Here<'_>, fields: &[(&'static str, bool)]) {
+        let action = here.action.name();
+        for &(field, present) in fields {
+            if present {
+                let what = What::NotWith { field, action };
+                self.problem(here.place.at(field), what);
+            }
+        }
+    }
+
+    fn deny(&mut self, here: &Here<'_>, abi: Abi, found: &mut BTreeMap<u32, CallRules>) {
+        let rule = here.rule;
+        let fields = [
             ("when", !rule.when.is_empty()),
             ("until", rule.until.is_some()),
             ("during", rule.during.is_some()),
-        ] {
-            if present {
-                self.problem(
-                    at.at(field),
-                    What::NotWith {
-                        field,
-                        action: "deny",
-                    },
-                );
-            }
-        }
+        ];
+        self.not_with(here, &fields);
         let errno = rule
             .errno
             .as_ref()
-            .map_or(1, |name| self.errno(at.at("errno"), name));
-        let list = at.at("deny");
-        if names.is_empty() {
+            .map_or(1, |name| self.errno(here.place.at("errno"), name));
+        let list = here.place.at("deny");
+        if here.calls.is_empty() {
             self.problem(list.clone(), What::Empty);
         }
-        for (place, name, nr) in self.names(&list, names, abi, false) {
-            let entry = calls.entry(nr).or_default();
+        for call in self.calls(&list, here.calls, abi, Use::Closing) {
+            let entry = found.entry(call.nr).or_default();
             match entry.deny {
-                Some((other, _)) => self.problem(
-                    place,
-                    What::DeniedTwice {
-                        name: name.to_string(),
-                        other,
-                    },
-                ),
-                None => entry.deny = Some((index, errno)),
+                Some((other, _)) => {
+                    let name = call.name.into_owned();
+                    self.problem(call.place, What::DeniedTwice { name, other });
+                }
+                None => entry.deny = Some((here.index, errno)),
             }
         }
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one rule with all it is checked against, called in one place"
-    )]
+    /// An `allow` or an `ask`.
     fn allow(
         &mut self,
-        at: &Place,
-        index: usize,
-        rule: &RuleV1,
-        names: &[String],
+        here: &Here<'_>,
         abi: Abi,
         ceiling: &BTreeMap<u32, Reach>,
-        calls: &mut BTreeMap<u32, CallRules>,
+        found: &mut BTreeMap<u32, CallRules>,
     ) {
-        if rule.errno.is_some() {
-            self.problem(
-                at.at("errno"),
-                What::NotWith {
-                    field: "errno",
-                    action: "allow",
-                },
-            );
-        }
-        let scope = self.scope(at, rule);
-        let list = at.at("allow");
-        if names.is_empty() {
+        self.not_with(here, &[("errno", here.rule.errno.is_some())]);
+        let scope = self.scope(&here.place, here.rule);
+        let list = here.place.at(here.action.name());
+        if here.calls.is_empty() {
             self.problem(list.clone(), What::Empty);
         }
-        for (place, name, nr) in self.names(&list, names, abi, true) {
-            if ceiling.get(&nr) == Some(&Reach::Always) {
-                self.problem(
-                    place.clone(),
-                    What::UnderCeiling {
-                        name: name.to_string(),
-                    },
-                );
+        for call in self.calls(&list, here.calls, abi, Use::Allowing) {
+            let name = || call.name.clone().into_owned();
+            if ceiling.get(&call.nr) == Some(&Reach::Always) {
+                self.problem(call.place.clone(), What::UnderCeiling { name: name() });
             }
-            let conditions = self.conditions(at, name, &rule.when);
-            let entry = calls.entry(nr).or_default();
-            if let Some((other, _)) = entry.deny {
-                self.problem(
-                    place,
-                    What::Contradiction {
-                        name: name.to_string(),
-                        other,
-                    },
-                );
-            }
-            entry.allows.push(Allow {
-                rule: index,
+            let conditions = self.conditions(&here.place, &call.name, &here.rule.when);
+            let entry = found.entry(call.nr).or_default();
+            let allow = Allow {
+                rule: here.index,
                 scope,
                 conditions,
-            });
+                asked: here.action == Action::Ask,
+            };
+            if let Some((other, _)) = entry.deny {
+                let what = What::Contradiction {
+                    name: name(),
+                    other,
+                };
+                self.problem(call.place.clone(), what);
+            }
+            let by_number = entry.allows.iter().find(|other| other.by_number());
+            if let (true, Some(Allow { rule: other, .. })) = (allow.asked, by_number) {
+                let what = What::NeverAsked {
+                    name: name(),
+                    other: *other,
+                };
+                self.problem(call.place.clone(), what);
+            }
+            entry.allows.push(allow);
         }
     }
 
@@ -267,125 +260,11 @@ impl Reader {
         scope
     }
 
-    fn conditions(&mut self, at: &Place, call: &str, wire: &[ConditionV1]) -> Vec<Condition> {
-        let mut found: Vec<Condition> = Vec::new();
-        let arguments = table::args_of(call).unwrap_or(&[]);
-        for (index, condition) in wire.iter().enumerate() {
-            let place = at.at("when").index(index);
-            let Some((arg, definition)) = table::arg(call, &condition.arg) else {
-                self.unknown_arg(&place, call, condition, arguments);
-                continue;
-            };
-            if found.iter().any(|other| other.arg == arg) {
-                let arg = condition.arg.clone();
-                self.problem(place.at("arg"), What::ArgTwice { arg });
-                continue;
-            }
-            if let Some(condition) = self.condition(&place, call, arg, definition, condition) {
-                found.push(condition);
-            }
-        }
-        found.sort();
-        found
-    }
-
-    fn unknown_arg(
-        &mut self,
-        place: &Place,
-        call: &str,
-        condition: &ConditionV1,
-        arguments: &[ArgDef],
-    ) {
-        let names: Vec<&str> = arguments.iter().map(|argument| argument.name).collect();
-        let known = if names.is_empty() {
-            ", its arguments are not in the table".to_string()
-        } else {
-            format!(", it has {}", names.join(", "))
-        };
-        let arg = condition.arg.chars().take(80).collect();
-        self.problem(
-            place.at("arg"),
-            What::UnknownArg {
-                call: call.to_string(),
-                arg,
-                known,
-            },
-        );
-    }
-
-    fn condition(
-        &mut self,
-        place: &Place,
-        call: &str,
-        arg: u8,
-        definition: &ArgDef,
-        wire: &ConditionV1,
-    ) -> Option<Condition> {
-        let full = definition.width.mask();
-        let width = full.count_ones();
-        let mask = wire.mask.unwrap_or(full);
-        if mask == 0 || mask & !full != 0 {
-            self.problem(place.at("mask"), What::Mask { mask, width });
-            return None;
-        }
-        if wire.values.is_empty() {
-            self.problem(place.at("in"), What::Empty);
-            return None;
-        }
-        self.bounded(&place.at("in"), wire.values.len(), 256);
-        let mut values = BTreeSet::new();
-        for (index, value) in wire.values.iter().enumerate() {
-            let at = place.at("in").index(index);
-            let number = match value {
-                ValueV1::Number(number) => *number,
-                ValueV1::Name(name) => match constants::value(call, definition.name, name) {
-                    Some(number) => number,
-                    None => {
-                        let name = name.chars().take(80).collect();
-                        let what = What::UnknownConstant {
-                            name,
-                            arg: wire.arg.clone(),
-                            call: call.to_string(),
-                        };
-                        self.problem(at, what);
-                        continue;
-                    }
-                },
-            };
-            if number & !mask != 0 {
-                self.problem(
-                    at,
-                    What::OutsideMask {
-                        value: number,
-                        mask,
-                    },
-                );
-            } else if !values.insert(number) {
-                self.problem(
-                    at,
-                    What::Twice {
-                        name: format!("{number:#x}"),
-                    },
-                );
-            }
-        }
-        Some(Condition {
-            arg,
-            mask,
-            values: values.into_iter().collect(),
-        })
-    }
-
     pub(super) fn required(&mut self, calls: &BTreeMap<u32, CallRules>, abi: Abi) {
         for (name, why) in REQUIRED {
             let allowed = table::nr_of(abi, name)
                 .and_then(|nr| calls.get(&nr))
-                .is_some_and(|rules| {
-                    rules
-                        .allows
-                        .iter()
-                        .any(|allow| allow.scope == Scope::ALWAYS && allow.conditions.is_empty())
-                });
+                .is_some_and(|rules| rules.allows.iter().any(Allow::by_number));
             if !allowed {
                 self.problem(Place::field("rules"), What::Missing { name, why });
             }
