@@ -1,25 +1,34 @@
 //! Filters as text, with the names of what they compare.
 //!
-//! For reading only: nothing parses this text.
+//! Works on any filter, whoever made it: what a line compares follows from the paths that lead to it. For reading only:
+//! nothing parses this text.
+
+mod facts;
 
 use crate::abi::{Abi, X32_BIT};
 use crate::program::{Instruction, Program, code};
 use crate::rule::Verdict;
-use crate::table;
+use crate::{constants, table};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::Write as _;
+use facts::{Facts, Word};
 
-/// One line for each instruction: index, operation, and a note with the names of the convention `abi`.
+/// Calls that a note lists before it only counts them.
+const LISTED: usize = 3;
+
+/// One line for each instruction: index, operation with the indices that jumps lead to, and a note.
+///
+/// Numbers have the names of the convention that was tested on the way to the line; `abi` is only for lines before or
+/// without such a test. Where the number is known, arguments and their values have names too.
 #[must_use]
 pub fn disassemble(program: &Program, abi: Abi) -> String {
     let instructions = program.instructions();
-    let words = loaded_words(instructions);
     let mut out = String::new();
-    for (at, (i, word)) in instructions.iter().zip(words).enumerate() {
+    for (at, (i, facts)) in instructions.iter().zip(facts::before(program)).enumerate() {
         let line = operation(at, *i);
-        let note = note(*i, word, abi);
+        let note = facts.map_or("unreachable".to_string(), |facts| note(*i, &facts, abi));
         let written = if note.is_empty() {
             writeln!(out, "{at:4}  {line}")
         } else {
@@ -29,62 +38,6 @@ pub fn disassemble(program: &Program, abi: Abi) -> String {
         written.expect("a string takes everything");
     }
     out
-}
-
-/// The offset in `struct seccomp_data` that the accumulator was loaded from, before each instruction; `None` when it was
-/// not, or from different ones on different paths.
-fn loaded_words(instructions: &[Instruction]) -> Vec<Option<u32>> {
-    // outer `None`: no path has come here yet
-    let mut before: Vec<Option<Option<u32>>> = alloc::vec![None; instructions.len()];
-    let mut words = Vec::with_capacity(instructions.len());
-    let mut after_previous = Some(None);
-    for (at, i) in instructions.iter().enumerate() {
-        let jumped = before.get(at).copied().flatten();
-        let here = join(jumped, after_previous);
-        let word = here.flatten();
-        words.push(word);
-        let after = match i.code {
-            code::LD_W_ABS => Some(i.k),
-            code::AND_K | code::ST | code::STX | code::TAX | code::JA => word,
-            _ if is_conditional(i.code) => word,
-            _ => None,
-        };
-        let (skips, falls): ([Option<u32>; 2], bool) = match i.code {
-            code::RET_K | code::RET_A => ([None, None], false),
-            code::JA => ([Some(i.k), None], false),
-            c if is_conditional(c) => ([Some(i.jt.into()), Some(i.jf.into())], false),
-            _ => ([None, None], true),
-        };
-        for skip in skips.into_iter().flatten() {
-            // jumps of a valid program stay inside, and a program has at most 4096 instructions
-            if let Some(slot) = before.get_mut(at + 1 + skip as usize) {
-                *slot = join(*slot, Some(after));
-            }
-        }
-        after_previous = falls.then_some(after);
-    }
-    words
-}
-
-fn join(a: Option<Option<u32>>, b: Option<Option<u32>>) -> Option<Option<u32>> {
-    match (a, b) {
-        (None, only) | (only, None) => only,
-        (Some(a), Some(b)) => Some(a.filter(|_| a == b)),
-    }
-}
-
-fn is_conditional(code: u16) -> bool {
-    matches!(
-        code,
-        code::JEQ_K
-            | code::JEQ_X
-            | code::JGT_K
-            | code::JGT_X
-            | code::JGE_K
-            | code::JGE_X
-            | code::JSET_K
-            | code::JSET_X
-    )
 }
 
 fn operation(at: usize, i: Instruction) -> String {
@@ -142,30 +95,140 @@ fn operation(at: usize, i: Instruction) -> String {
 }
 
 /// What the operand stands for.
-fn note(i: Instruction, word: Option<u32>, abi: Abi) -> String {
-    match (i.code, word) {
-        (code::LD_W_ABS, _) => match i.k {
-            0 => "number".to_string(),
-            4 => "architecture".to_string(),
-            8 | 12 => "instruction pointer".to_string(),
-            // `Program::new` has checked 16 <= k < 64 here
-            k => {
-                let half = if k.is_multiple_of(8) { "low" } else { "high" };
-                format!("argument {}, {half} half", (k - 16) / 8)
-            }
-        },
-        (code::JEQ_K | code::JGE_K | code::JGT_K, Some(0)) => {
-            table::name_of(abi, i.k).unwrap_or_default().to_string()
-        }
-        (code::JSET_K, Some(0)) if i.k == X32_BIT => "x32".to_string(),
-        (code::JEQ_K, Some(4)) => Abi::ALL
-            .into_iter()
-            .find(|known| known.audit_arch() == i.k)
-            .map(|known| known.to_string())
-            .unwrap_or_default(),
+fn note(i: Instruction, facts: &Facts, abi: Abi) -> String {
+    match (i.code, facts.word) {
+        (code::LD_W_ABS, _) => loaded(i.k, facts, abi),
         (code::RET_K, _) => verdict(Verdict::from_raw(i.k)),
+        (code::JEQ_K, Some(Word { offset: 4, .. })) => architecture(i.k),
+        (code::JSET_K | code::JGE_K, Some(Word { offset: 0, .. }))
+            if i.k == X32_BIT && facts.may_be_x86() =>
+        {
+            "x32".to_string()
+        }
+        (code::JEQ_K, Some(word)) if word.offset == 0 && word.is_whole() => number(i.k, facts, abi),
+        (code::JGE_K, Some(word)) if word.offset == 0 && word.is_whole() => {
+            format!("from {}", number(i.k, facts, abi))
+        }
+        (code::JGT_K, Some(word)) if word.offset == 0 && word.is_whole() => {
+            format!("after {}", number(i.k, facts, abi))
+        }
+        (code::AND_K | code::JSET_K, Some(Word { offset, .. })) if offset >= 16 => {
+            format!("bits of {}", half(offset, facts, abi))
+        }
+        (code::JEQ_K | code::JGE_K | code::JGT_K, Some(word)) if word.offset >= 16 => {
+            match (value_name(i.k, word, facts, abi), i.code) {
+                (None, _) => String::new(),
+                (Some(name), code::JEQ_K) => name.to_string(),
+                (Some(name), code::JGE_K) => format!("from {name}"),
+                (Some(name), _) => format!("after {name}"),
+            }
+        }
         _ => String::new(),
     }
+}
+
+/// A load: what, and of which calls.
+fn loaded(offset: u32, facts: &Facts, abi: Abi) -> String {
+    match offset {
+        0 => match facts.single_arch() {
+            Some(arch) => format!("number, {}", architecture(arch)),
+            None => "number".to_string(),
+        },
+        4 => "architecture".to_string(),
+        8 => "instruction pointer, low half".to_string(),
+        12 => "instruction pointer, high half".to_string(),
+        _ => {
+            let calls = calls(facts, abi);
+            let half = half(offset, facts, abi);
+            match &calls[..] {
+                [] => half,
+                [call] => format!("{call}: {half}"),
+                [..] if calls.len() <= LISTED => format!("{}: {half}", calls.join(", ")),
+                // `LISTED` is below the length here
+                [..] => {
+                    let listed = calls[..LISTED].join(", ");
+                    format!("{listed} and {} more: {half}", calls.len() - LISTED)
+                }
+            }
+        }
+    }
+}
+
+/// Half of an argument; `Program::new` has checked that the offset is below 64, and callers that it is at least 16.
+fn half(offset: u32, facts: &Facts, abi: Abi) -> String {
+    let position = (offset - 16) / 8;
+    let half = if offset.is_multiple_of(8) {
+        "low"
+    } else {
+        "high"
+    };
+    match argument(position, facts, abi) {
+        Some((_, name)) => format!("argument {position} `{name}`, {half} half"),
+        None => format!("argument {position}, {half} half"),
+    }
+}
+
+/// The call and the name of an argument, when all calls that can be here agree.
+fn argument(position: u32, facts: &Facts, abi: Abi) -> Option<(&'static str, &'static str)> {
+    let mut agreed = None;
+    for (arch, nr) in facts.calls(abi)? {
+        let (of, nr) = Abi::of(arch, nr)?;
+        let call = table::name_of(of, nr)?;
+        // positions of arguments are known for the 64-bit conventions
+        if of == Abi::I386 {
+            continue;
+        }
+        let arg = table::args_of(call)?.get(usize::try_from(position).ok()?)?;
+        if agreed.is_some_and(|agreed| agreed != (call, arg.name)) {
+            return None;
+        }
+        agreed = Some((call, arg.name));
+    }
+    agreed
+}
+
+/// The name of an argument's value.
+fn value_name(k: u32, word: Word, facts: &Facts, abi: Abi) -> Option<&'static str> {
+    // values with names fit into the low half
+    if !word.offset.is_multiple_of(8) || !word.is_whole() {
+        return None;
+    }
+    let (call, arg) = argument((word.offset - 16) / 8, facts, abi)?;
+    constants::name(call, arg, k.into())
+}
+
+/// A number by the convention that was tested.
+fn number(nr: u32, facts: &Facts, abi: Abi) -> String {
+    let arch = facts.single_arch().unwrap_or(abi.audit_arch());
+    match Abi::of(arch, nr) {
+        // what a tracer sets to skip a call; libseccomp's filters look for it
+        _ if nr == u32::MAX => "-1".to_string(),
+        Some((Abi::X32, nr)) => format!("{}, x32", table::display(Abi::X32, nr)),
+        Some((of, nr)) => table::display(of, nr).to_string(),
+        None => nr.to_string(),
+    }
+}
+
+/// The names of the calls that can be here, when they are few enough to have been told apart. A call of several
+/// conventions is there once.
+fn calls(facts: &Facts, abi: Abi) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for (arch, nr) in facts.calls(abi).unwrap_or_default() {
+        let name = match Abi::of(arch, nr) {
+            Some((of, nr)) => table::display(of, nr).to_string(),
+            None => nr.to_string(),
+        };
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+fn architecture(arch: u32) -> String {
+    // x86-64 and x32 have one word; the first is named
+    let known = Abi::ALL.into_iter().find(|abi| abi.audit_arch() == arch);
+    known.map_or_else(|| format!("architecture {arch:#x}"), |abi| abi.to_string())
 }
 
 fn verdict(verdict: Verdict) -> String {

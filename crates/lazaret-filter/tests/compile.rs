@@ -45,16 +45,16 @@ fn small() -> RuleTable {
 /// Checked by hand against the table, once.
 const SMALL: &str = "   0  ld   [4]                          ; architecture
    1  jeq  0xc000003e, 2, 4             ; x86_64
-   2  ld   [0]                          ; number
+   2  ld   [0]                          ; number, x86_64
    3  jset 0x40000000, 4, 5             ; x32
    4  ret  0x80000000                   ; kill process
-   5  jge  0x2, 6, 13                   ; open
+   5  jge  0x2, 6, 13                   ; from open
    6  jeq  0x29, 9, 7                   ; socket
    7  jeq  0x3b, 8, 12                  ; execve
    8  ret  0x7fc00000                   ; ask
-   9  ld   [16]                         ; argument 0, low half
-  10  jge  0x3, 12, 11
-  11  jge  0x1, 13, 12
+   9  ld   [16]                         ; socket: argument 0 `family`, low half
+  10  jge  0x3, 12, 11                  ; from AF_AX25
+  11  jge  0x1, 13, 12                  ; from AF_UNIX
   12  ret  0x00050001                   ; errno 1
   13  ret  0x7fff0000                   ; allow
 ";
