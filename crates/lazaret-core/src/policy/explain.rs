@@ -147,6 +147,9 @@ impl Policy {
             cause,
         };
         let otherwise = Verdict::Errno(self.otherwise);
+        if let Some((rule, errno)) = self.call(nr).and_then(|rules| rules.deny) {
+            return vec![always(Verdict::Errno(errno), Cause::Denied(rule))];
+        }
         let mut cases = Vec::new();
         match self.ceiling.get(&nr) {
             Some(Reach::Always) => return vec![always(otherwise, Cause::Ceiling)],
@@ -161,11 +164,6 @@ impl Policy {
                 cause: Cause::Ceiling,
             }),
             None => {}
-        }
-        let rules = self.call(nr);
-        if let Some((rule, errno)) = rules.and_then(|rules| rules.deny) {
-            cases.push(always(Verdict::Errno(errno), Cause::Denied(rule)));
-            return cases;
         }
         if phase == Phase::Prelude {
             cases.push(always(Verdict::Allow, Cause::Prelude));

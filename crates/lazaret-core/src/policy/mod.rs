@@ -5,15 +5,20 @@
 
 mod check;
 mod decide;
+pub mod diff;
 pub mod explain;
+pub mod import;
+pub mod lint;
 mod lower;
 mod problem;
 pub mod words;
+mod written;
 
 pub use check::MAX_BYTES;
 pub use decide::Decision;
 pub use lower::{Bands, Unseen};
 pub use problem::{Place, PolicyError, Problem, Segment, What};
+pub use written::Written;
 
 use crate::ceiling::Reach;
 use crate::digest::Digest;

@@ -6,7 +6,10 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use lazaret_filter::rule::{Condition, Verdict};
+use core::ops::RangeInclusive;
+use lazaret_filter::abi::Abi;
+use lazaret_filter::prove::{Cube, Operand, Region};
+use lazaret_filter::rule::{Call, Condition, Verdict};
 use lazaret_filter::{constants, table};
 
 /// How many values or ranges of a condition are written out.
@@ -56,6 +59,98 @@ pub fn verdict(verdict: Verdict) -> String {
         Verdict::Log => "allow and log".to_string(),
         Verdict::Allow => "allow".to_string(),
     }
+}
+
+/// Numbers as names, in the order of the numbers: single ones where the table has a name, ranges where it has none. For x32
+/// without its bit.
+#[must_use]
+pub fn numbers(abi: Abi, numbers: &RangeInclusive<u32>) -> Vec<String> {
+    let range = |first: u32, last: u32| {
+        if first == last {
+            first.to_string()
+        } else {
+            format!("{first}..={last}")
+        }
+    };
+    let mut names = Vec::new();
+    let mut next = Some(*numbers.start());
+    for (nr, name) in table::calls(abi).filter(|(nr, _)| numbers.contains(nr)) {
+        match next {
+            // above `first`, so there is a number before it
+            Some(first) if first < nr => names.push(range(first, nr - 1)),
+            _ => {}
+        }
+        names.push(name.to_string());
+        next = nr.checked_add(1);
+    }
+    if let Some(first) = next.filter(|first| first <= numbers.end()) {
+        names.push(range(first, *numbers.end()));
+    }
+    names
+}
+
+/// A call as it would be made: `socket(family = AF_VSOCK, type = SOCK_STREAM)`, of x86-64 unless it says so. Arguments that are
+/// 0 and behind the last other one are left out.
+#[must_use]
+pub fn call(call: &Call) -> String {
+    let Some((abi, nr)) = Abi::of(call.arch, call.nr) else {
+        return format!("number {} under architecture {:#x}", call.nr, call.arch);
+    };
+    let name = table::name_of(abi, nr);
+    let used = call
+        .args
+        .iter()
+        .rposition(|arg| *arg != 0)
+        .map_or(0, |last| last + 1);
+    let args: Vec<String> = (0u8..)
+        .zip(call.args.iter().take(used))
+        .map(|(arg, value)| {
+            let mask = u64::MAX;
+            let values = [*value].into();
+            let whole = Condition { arg, mask, values };
+            let words = condition(name, &whole);
+            // the width does not matter where all bits are given
+            words.replace(" (64 bits)", "")
+        })
+        .collect();
+    let shown = table::display(abi, nr);
+    if abi != Abi::X86_64 {
+        format!("{shown}({}) of {abi}", args.join(", "))
+    } else {
+        format!("{shown}({})", args.join(", "))
+    }
+}
+
+/// A region of arguments: its cubes joined by OR. Empty when the arguments do not matter.
+#[must_use]
+pub fn region(call: Option<&str>, region: &Region) -> String {
+    if region.is_everything() {
+        return String::new();
+    }
+    let mut cubes: Vec<String> = region.cubes.iter().map(|one| cube(call, one)).collect();
+    if region.more {
+        cubes.push("more".to_string());
+    }
+    cubes.join(" or ")
+}
+
+fn cube(call: Option<&str>, cube: &Cube) -> String {
+    let terms: Vec<String> = cube
+        .terms
+        .iter()
+        .map(|term| match term.operand {
+            Operand::Argument(arg) => condition(
+                call,
+                &Condition {
+                    arg,
+                    mask: term.mask,
+                    values: term.values.clone(),
+                },
+            ),
+            Operand::InstructionPointer => term.to_string(),
+        })
+        .collect();
+    terms.join(" and ")
 }
 
 /// Conditions joined by AND; `any arguments` for none. `call` is the name of the call, where it has one.
@@ -212,6 +307,15 @@ mod tests {
     use core::ops::RangeInclusive;
     use lazaret_filter::rule::Values;
 
+    /// Call, argument, mask, values, and what is said.
+    type Case = (
+        &'static str,
+        u8,
+        u64,
+        &'static [RangeInclusive<u64>],
+        &'static str,
+    );
+
     fn said(name: &str, arg: u8, mask: u64, ranges: &[RangeInclusive<u64>]) -> String {
         let values = Values::of(ranges.iter().cloned());
         condition(Some(name), &Condition { arg, mask, values })
@@ -220,7 +324,7 @@ mod tests {
     #[test]
     fn conditions_have_names() {
         let int = 0xffff_ffff;
-        let cases: [(&str, u8, u64, &[RangeInclusive<u64>], &str); 16] = [
+        let cases: [Case; 16] = [
             ("socket", 0, int, &[2..=2], "family = AF_INET"),
             (
                 "socket",
@@ -286,6 +390,38 @@ mod tests {
         let many: Vec<_> = (0..40).map(|n| n * 2000..=n * 2000).collect();
         assert!(said("listen", 1, int, &many).ends_with("… 28 more}"));
         assert_eq!(conditions(Some("read"), &[]), "any arguments");
+    }
+
+    #[test]
+    fn numbers_have_names_where_there_are_any() {
+        let names = |range| numbers(Abi::X86_64, &range).join(" ");
+        assert_eq!(names(0..=2), "read write open");
+        assert_eq!(names(333..=336), "io_pgetevents rseq uretprobe uprobe");
+        assert_eq!(
+            names(334..=424),
+            "rseq uretprobe uprobe 337..=423 pidfd_send_signal"
+        );
+        assert_eq!(names(500..=u32::MAX), "500..=4294967295");
+        assert_eq!(names(500..=500), "500");
+    }
+
+    #[test]
+    fn calls_are_written_as_they_are_made() {
+        let mut socket = Call::new(Abi::X86_64, 41);
+        socket.args = [40, 1, 0, 0, 0, 0];
+        assert_eq!(
+            call(&socket),
+            "socket(family = AF_VSOCK, type = SOCK_STREAM)"
+        );
+        assert_eq!(call(&Call::new(Abi::X86_64, 39)), "getpid()");
+        assert_eq!(call(&Call::new(Abi::X32, 39)), "getpid() of x32");
+        assert_eq!(call(&Call::new(Abi::I386, 9999)), "9999() of i386");
+        let far = Call {
+            arch: 7,
+            nr: 1,
+            args: [0; 6],
+        };
+        assert_eq!(call(&far), "number 1 under architecture 0x7");
     }
 
     #[test]
