@@ -1,5 +1,5 @@
 //! The kernel boundary: seccomp notifications and their handover by a runtime, the filters of live processes, pidfds,
-//! network namespaces, and what `/proc` says about a process.
+//! network namespaces, and what `/proc` says about processes and threads.
 //!
 //! Decides nothing. Every function is one operation on one process or descriptor, and says in its error which step of
 //! it failed. Facts about the kernel are cited where they are used; figures were measured on Linux 6.18.
@@ -11,5 +11,6 @@ pub mod netns;
 pub mod notify;
 pub mod pidfd;
 pub mod process;
+pub mod tasks;
 
 mod returned;

@@ -8,6 +8,10 @@ use lazaret_core::filter::program::Program;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
+/// Converted instructions of all filters of a thread at most: `MAX_INSNS_PER_PATH`, `(1 << 18) / sizeof(struct
+/// sock_filter)` (kernel/seccomp.c).
+const MAX_CHAIN: u32 = 32_768;
+
 /// A filter was not loaded.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -15,6 +19,20 @@ pub enum LoadError {
     /// `prctl(PR_SET_NO_NEW_PRIVS)`.
     #[error("cannot set no_new_privs")]
     NoNewPrivs(#[source] io::Error),
+    /// `seccomp(SECCOMP_SET_MODE_FILTER)` said `ENOMEM`: together with the filters that are there it would be longer than the
+    /// kernel runs (`MAX_INSNS_PER_PATH`, kernel/seccomp.c: instructions as the kernel converts them, and 4 more for each
+    /// filter that is there), or there is no memory left.
+    #[error(
+        "filter of {instructions} instructions does not fit on top of the thread's filters: the kernel allows \
+         {MAX_CHAIN} converted instructions together (or has no memory)"
+    )]
+    Chain {
+        /// Instructions of the filter, before the kernel converts them.
+        instructions: usize,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// `seccomp(SECCOMP_SET_MODE_FILTER)`.
     #[error("cannot load the filter")]
     Load(#[source] io::Error),
@@ -31,7 +49,7 @@ pub fn set_no_new_privs() -> Result<(), LoadError> {
 /// Loads `program` on top of the calling thread's filters.
 ///
 /// # Errors
-/// When the kernel refuses: without `no_new_privs` it wants `CAP_SYS_ADMIN`.
+/// When the kernel refuses: without `no_new_privs` it wants `CAP_SYS_ADMIN`, and a chain of filters has a limit.
 pub fn load(program: &Program) -> Result<(), LoadError> {
     set_filter(program, 0).map(drop)
 }
@@ -77,5 +95,11 @@ fn set_filter(program: &Program, flags: libc::c_ulong) -> Result<libc::c_long, L
             &raw const header,
         )
     };
-    check(returned).map_err(LoadError::Load)
+    check(returned).map_err(|source| match source.raw_os_error() {
+        Some(libc::ENOMEM) => LoadError::Chain {
+            instructions: instructions.len(),
+            source,
+        },
+        _ => LoadError::Load(source),
+    })
 }

@@ -73,7 +73,7 @@ pub struct Execution {
 
 /// The inode of a pid or network namespace (`/proc/PID/ns/*`): its identity while a process is in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NamespaceId(u64);
+pub struct NamespaceId(pub(crate) u64);
 
 pub(crate) fn failed(pid: u32, file: &'static str) -> impl FnOnce(io::Error) -> ProcessError {
     move |source| ProcessError::Read { pid, file, source }

@@ -12,6 +12,7 @@ pub mod doctor;
 pub mod engine;
 pub mod exercise;
 pub mod exit;
+pub mod inspect;
 pub mod learn;
 pub mod man;
 pub mod pages;
