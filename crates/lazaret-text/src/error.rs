@@ -1,5 +1,6 @@
 //! Why a file gave no value, and what is wrong with a text.
 
+use lazaret_filter::program::ProgramError;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -59,6 +60,14 @@ pub enum TextError {
         line: usize,
         /// That byte.
         byte: u8,
+    },
+    /// The kernel would not take the filter.
+    #[error("filter `{}`", path.display())]
+    Filter {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel would refuse.
+        source: ProgramError,
     },
     /// The text is wrong.
     #[error("{kind} `{}`:\n{problems}", path.display())]

@@ -21,6 +21,26 @@ const BOM: &str = "\u{feff}";
 /// # Errors
 /// No such file or no right to it; a directory, device or socket; larger than `limit`; no UTF-8.
 pub(crate) fn read(path: &Path, kind: &'static str, limit: usize) -> Result<String, TextError> {
+    let bytes = bytes(path, kind, limit)?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let (valid, rest) = error.as_bytes().split_at(error.utf8_error().valid_up_to());
+        let breaks = valid.iter().filter(|byte| **byte == b'\n').count();
+        TextError::NotUtf8 {
+            kind,
+            path: path.to_path_buf(),
+            line: breaks + 1,
+            // the error is at a byte after the valid ones
+            byte: rest.first().copied().unwrap_or_default(),
+        }
+    })?;
+    Ok(match text.strip_prefix(BOM) {
+        Some(rest) => rest.to_owned(),
+        None => text,
+    })
+}
+
+/// The bytes of a file or a pipe, as [`read`] gets them.
+pub(crate) fn bytes(path: &Path, kind: &'static str, limit: usize) -> Result<Vec<u8>, TextError> {
     let file = open(path, kind)?;
     let failed = |source| TextError::Read {
         kind,
@@ -39,21 +59,7 @@ pub(crate) fn read(path: &Path, kind: &'static str, limit: usize) -> Result<Stri
             limit,
         });
     }
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let (valid, rest) = error.as_bytes().split_at(error.utf8_error().valid_up_to());
-        let breaks = valid.iter().filter(|byte| **byte == b'\n').count();
-        TextError::NotUtf8 {
-            kind,
-            path: path.to_path_buf(),
-            line: breaks + 1,
-            // the error is at a byte after the valid ones
-            byte: rest.first().copied().unwrap_or_default(),
-        }
-    })?;
-    Ok(match text.strip_prefix(BOM) {
-        Some(rest) => rest.to_owned(),
-        None => text,
-    })
+    Ok(bytes)
 }
 
 fn open(path: &Path, kind: &'static str) -> Result<File, TextError> {

@@ -8,7 +8,7 @@ mod write;
 pub use write::write;
 
 use crate::error::{Finding, Problems, TextError};
-use crate::shape::{self, Wrong};
+use crate::shape;
 use crate::source::Source;
 use crate::tree::{At, Located, Node};
 use crate::{file, tree};
@@ -17,7 +17,7 @@ use lazaret_core::policy::{MAX_BYTES, Place, Policy, PolicyError, Problem, Segme
 use std::path::Path;
 
 /// What the errors call such a file.
-const KIND: &str = "policy";
+pub(crate) const KIND: &str = "policy";
 
 /// Reads and checks a policy text: YAML, or the canonical JSON, which is YAML too.
 ///
@@ -49,8 +49,8 @@ pub fn parse(text: &str) -> Result<Policy, Problems> {
     let root = tree::parse(text)?;
     let wire: PolicyV1 = shape::value(source, &root).map_err(|wrongs| {
         let shown = wrongs.iter().take(Problems::LIMIT);
-        let found =
-            shown.map(|Wrong { at, what }| source.finding(at.start, place_of(&root, *at), what));
+        let found = shown
+            .map(|(at, what)| source.finding(at.start, place_of(&root, *at), &what.to_string()));
         problems(found.collect(), wrongs.len())
     })?;
     Policy::try_from(wire).map_err(|error| match error {

@@ -16,33 +16,61 @@ use serde::de::{
 };
 use serde::{Deserialize, forward_to_deserialize_any};
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::RangeInclusive;
 
-/// A problem and where it is.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Wrong {
-    pub(crate) at: At,
-    pub(crate) what: String,
+/// What is wrong, by place: one thing each.
+pub(crate) type Wrongs = BTreeMap<At, What>;
+
+/// What is wrong at one place. Words are only made of what is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    /// In words.
+    Said(String),
+    /// A word that is none of those that are known here.
+    Unknown {
+        kind: &'static str,
+        written: String,
+        known: &'static [&'static str],
+    },
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            What::Said(what) => f.write_str(what),
+            What::Unknown {
+                kind,
+                written,
+                known,
+            } => {
+                write!(f, "unknown {kind} `{written}`, ")?;
+                match nearest(written, known.iter().copied()) {
+                    Some(near) => write!(f, "did you mean `{near}`?"),
+                    None => write!(f, "known are {}", known.join(", ")),
+                }
+            }
+        }
+    }
 }
 
 /// The value of a tree.
 ///
 /// # Errors
-/// What is wrong with its form, in the order of the text; never empty.
+/// What is wrong with its form; never empty.
 pub(crate) fn value<'t, T: Deserialize<'t>>(
     source: Source<'t>,
     root: &'t Located,
-) -> Result<T, Vec<Wrong>> {
-    let wrongs = RefCell::new(Vec::new());
+) -> Result<T, Wrongs> {
+    let wrongs = RefCell::new(Wrongs::new());
     let here = Here {
         source,
         wrongs: &wrongs,
         value: root,
     };
     let result = T::deserialize(here).map_err(|refused| here.note(refused));
-    let mut wrongs = wrongs.into_inner();
-    wrongs.sort();
+    let wrongs = wrongs.into_inner();
     match result {
         Ok(value) if wrongs.is_empty() => Ok(value),
         _ => Err(wrongs),
@@ -55,14 +83,14 @@ enum Refused {
     /// Noted where it was found.
     Noted,
     /// To be noted where the value stands.
-    Because(String),
+    Because(What),
 }
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Refused::Noted => f.write_str("noted"),
-            Refused::Because(what) => f.write_str(what),
+            Refused::Because(what) => what.fmt(f),
         }
     }
 }
@@ -71,15 +99,15 @@ impl std::error::Error for Refused {}
 
 impl Error for Refused {
     fn custom<T: fmt::Display>(what: T) -> Refused {
-        Refused::Because(what.to_string())
+        Refused::Because(What::Said(what.to_string()))
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Refused {
-        Refused::Because(format!("expected {expected}, found {found}"))
+        Refused::Because(What::Said(format!("expected {expected}, found {found}")))
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Refused {
-        Refused::Because(format!("expected {expected}, found {found}"))
+        Refused::Because(What::Said(format!("expected {expected}, found {found}")))
     }
 
     fn unknown_variant(written: &str, known: &'static [&'static str]) -> Refused {
@@ -91,10 +119,11 @@ impl Error for Refused {
     }
 }
 
-fn unknown(kind: &str, written: &str, known: &[&'static str]) -> String {
-    match nearest(written, known.iter().copied()) {
-        Some(near) => format!("unknown {kind} `{written}`, did you mean `{near}`?"),
-        None => format!("unknown {kind} `{written}`, known are {}", known.join(", ")),
+fn unknown(kind: &'static str, written: &str, known: &'static [&'static str]) -> What {
+    What::Unknown {
+        kind,
+        written: written.to_owned(),
+        known,
     }
 }
 
@@ -102,7 +131,7 @@ fn unknown(kind: &str, written: &str, known: &[&'static str]) -> String {
 #[derive(Clone, Copy)]
 struct Here<'t, 'w> {
     source: Source<'t>,
-    wrongs: &'w RefCell<Vec<Wrong>>,
+    wrongs: &'w RefCell<Wrongs>,
     value: &'t Located,
 }
 
@@ -114,20 +143,17 @@ impl<'t, 'w> Here<'t, 'w> {
     /// Notes why this value is refused; of several reasons at one place the first.
     fn note(self, refused: Refused) -> Refused {
         if let Refused::Because(what) = refused {
-            let at = self.value.at;
             let mut wrongs = self.wrongs.borrow_mut();
-            if wrongs.iter().all(|wrong| wrong.at != at) {
-                wrongs.push(Wrong { at, what });
-            }
+            wrongs.entry(self.value.at).or_insert(what);
         }
         Refused::Noted
     }
 
     fn note_kind(self, expected: &str) {
-        self.note(Refused::Because(format!(
+        self.note(Refused::Because(What::Said(format!(
             "expected {expected}, found {}",
             self.found()
-        )));
+        ))));
     }
 
     /// What stands here, for people.
@@ -210,10 +236,8 @@ impl<'t, 'w> Here<'t, 'w> {
             if let Some(known) = known
                 && !known.contains(&field.name.as_str())
             {
-                self.wrongs.borrow_mut().push(Wrong {
-                    at: field.at,
-                    what: unknown("field", &field.name, known),
-                });
+                let what = unknown("field", &field.name, known);
+                self.wrongs.borrow_mut().insert(field.at, what);
             }
         }
         visitor

@@ -83,6 +83,7 @@ fn options() -> Options {
     options.budget = Some(budget);
     options.strict_booleans = true;
     options.with_snippet = false;
+    options.emit_comments = false;
     options
 }
 
@@ -108,7 +109,11 @@ fn what(error: &Error) -> String {
             other => format!("over a bound of the reader: {other:?}"),
         },
         Error::UnknownAnchor { .. } => NO_ANCHORS.to_owned(),
-        other => UserMessageFormatter.format_message(other).into_owned(),
+        other => match UserMessageFormatter.format_message(other) {
+            // the scanner's own words for `flow_nesting_limit`
+            what if what == "recursion limit exceeded" => format!("more than {MAX_DEPTH} levels"),
+            what => what.into_owned(),
+        },
     }
 }
 

@@ -1,0 +1,64 @@
+//! Where profiles are wrong, and what tells them from policies.
+
+use lazaret_text::any::{self, Input};
+use lazaret_text::{policy, profile};
+
+fn check(text: &str, wanted: &str) {
+    let problems = profile::parse(text).expect_err("refused");
+    assert_eq!(problems.to_string(), wanted, "{text}");
+}
+
+#[test]
+fn problems_have_line_column_and_caret() {
+    check(
+        "{\n  \"defaultAction\": \"SCMP_ACT_MAYBE\"\n}\n",
+        "line 2 column 3: defaultAction: `SCMP_ACT_MAYBE` is not known\n2 |   \"defaultAction\": \"SCMP_ACT_MAYBE\"\n  |   ^",
+    );
+    check(
+        "{\"defaultAction\": \"SCMP_ACT_ERRNO\",\n\t\"syscalls\": [{\"names\": [\"é\"], \"action\": 7}]}",
+        "line 2 column 32: syscalls[0].action is a number, expected a string\n2 |     \"syscalls\": [{\"names\": [\"é\"], \"action\": 7}]}\n  |                                   ^",
+    );
+    check(
+        "{\"defaultAction\": \"SCMP_ACT_ERRNO\",\r\n \"é\": }",
+        "line 2 column 7: expected value\n2 |  \"é\": }\n  |       ^",
+    );
+    check(
+        "",
+        "line 1 column 1: EOF while parsing a value\n1 | \n  | ^",
+    );
+}
+
+#[test]
+fn the_content_decides_what_a_file_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("input");
+    let read = |text: &str| {
+        std::fs::write(&path, text).expect("the folder can be written");
+        any::read(&path)
+    };
+    let small = " {\"defaultAction\": \"SCMP_ACT_ALLOW\"}";
+    assert!(matches!(read(small), Ok(Input::Profile(_))));
+    assert_eq!(profile::read(&path).ok(), profile::parse(small).ok());
+
+    let text = include_str!("../../../testing/fuzz/seeds/policy_text/small.yaml");
+    let text = text.replace("why: x", "why: not a \"defaultAction\"");
+    let Ok(Input::Policy(policy)) = read(&text) else {
+        panic!("no policy");
+    };
+    let canonical = String::from_utf8(policy.canonical_json()).expect("JSON is UTF-8");
+    assert_eq!(read(&canonical).ok(), Some(Input::Policy(policy.clone())));
+    assert_eq!(policy::read(&path).ok(), Some(*policy));
+
+    let error = read("{\"defaultAction\": 1}")
+        .expect_err("refused")
+        .to_string();
+    assert!(
+        error.starts_with("profile `") && error.contains("line 1 column 2: "),
+        "{error}"
+    );
+    let error = read("{}").expect_err("refused").to_string();
+    assert!(
+        error.starts_with("policy `") && error.contains("missing field `apiVersion`"),
+        "{error}"
+    );
+}
