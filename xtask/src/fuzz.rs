@@ -16,7 +16,7 @@ use crate::setup::Setup;
 use crate::steps::Step;
 
 /// The targets: the programs of `testing/fuzz`.
-pub const TARGETS: [&str; 2] = ["policy_text", "bpf"];
+pub const TARGETS: [&str; 3] = ["policy_text", "oci_json", "bpf"];
 
 /// What the compiler adds for libFuzzer: a counter for each edge, and what is compared with what.
 const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \

@@ -7,10 +7,16 @@
 
 mod bpf;
 mod calls;
+mod oci;
 mod policy;
 
 pub use bpf::bpf;
+pub use oci::oci_json;
 pub use policy::policy_text;
 
 /// Every target: its name, as its program, its seeds and its findings are called, and its function.
-pub const TARGETS: [(&str, fn(&[u8])); 2] = [("policy_text", policy_text), ("bpf", bpf)];
+pub const TARGETS: [(&str, fn(&[u8])); 3] = [
+    ("policy_text", policy_text),
+    ("oci_json", oci_json),
+    ("bpf", bpf),
+];

@@ -6,7 +6,7 @@ use lazaret_core::policy::Policy;
 use lazaret_filter::compile::compile;
 use lazaret_filter::interpret::eval;
 use lazaret_filter::oci;
-use lazaret_filter::rule::RuleTable;
+use lazaret_filter::rule::{RuleTable, Verdict};
 use lazaret_text::policy;
 
 /// Calls that are tried for each table.
@@ -16,7 +16,8 @@ const TRIED: usize = 64;
 ///
 /// - Reading ends with a policy, or with problems that each have a line and a column in the text.
 /// - What is written from a policy reads as the same policy; so does its canonical form, which only has one spelling.
-/// - A table of a policy compiles or is refused, and what it compiles to decides as the table does.
+/// - A table of a policy compiles or is refused, and what it compiles to decides as the table does. What the filter allows or
+///   denies, every phase does.
 ///
 /// # Panics
 /// When one of them does not.
@@ -53,9 +54,28 @@ pub fn policy_text(data: &[u8]) {
     }
     // errors are typed and have been decided on; only that it ends is asked
     drop(oci::profile(&read.kernel_table(), None));
-    for call in Calls::new(data).near_table(&read.bpf_table()).take(TRIED) {
-        for phase in Phase::ALL {
-            std::hint::black_box(read.decide(phase, &call));
+    phases(data, &read);
+}
+
+/// A phase's table decides as the policy does in that phase, and the filter as all phases together.
+fn phases(data: &[u8], policy: &Policy) {
+    let kernel = policy.bpf_table();
+    let tables = Phase::ALL.map(|phase| (phase, policy.phase_table(phase)));
+    for (_, table) in &tables {
+        compiles(data, table);
+    }
+    for call in Calls::new(data).near_table(&kernel).take(TRIED) {
+        let band = kernel.decide(&call);
+        for (phase, table) in &tables {
+            let decided = policy.decide(*phase, &call).verdict;
+            assert_eq!(table.decide(&call), decided, "{phase}: {call:x?}");
+            // in the prelude the gate lets through what it is asked
+            let allowed = decided == Verdict::Allow;
+            match band {
+                Verdict::Allow => assert!(allowed, "{phase}: {call:x?}"),
+                Verdict::Ask => {}
+                _ => assert!(!allowed || *phase == Phase::Prelude, "{phase}: {call:x?}"),
+            }
         }
     }
 }
