@@ -18,9 +18,12 @@ use core::fmt;
 
 use crate::abi::Abi;
 
-/// How many low bits of an argument the kernel uses.
+/// How many low bits of an argument its declared type has.
 ///
 /// The rest of the register is whatever the caller left there, and ignored: a condition that looks at it can be evaded.
+/// A few functions use fewer bits than they declare: `clone` takes the lower 32 of its flags (`lower_32_bits` in
+/// kernel/fork.c), and `readv` and its kin hand a long `fd` on as an int. A rule that *denies* single values there needs a
+/// mask; one that allows them is safe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Width {
     /// `umode_t`.
