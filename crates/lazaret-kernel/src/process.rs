@@ -182,7 +182,7 @@ pub struct Status {
     pub process: u32,
     /// That process's parent (`PPid`); 0 when it has none in this pid namespace.
     pub parent: u32,
-    /// The process that traces it, if any (`TracerPid`).
+    /// The thread that traces it, if any (`TracerPid`).
     pub tracer: Option<u32>,
     /// One letter (`State`): `S` sleeps, `D` sleeps and takes no signal, `T` is stopped, `Z` has ended …
     pub state: char,

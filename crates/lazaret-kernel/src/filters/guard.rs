@@ -161,3 +161,33 @@ fn in_container(tid: u32, container: NamespaceId) -> Result<(), ReadError> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn a_number_that_is_used_again_is_not_the_process_that_was_named() {
+        let mut child = Command::new("cat")
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("cat starts");
+        let pid = child.id();
+        let named = Named::new(pid).expect("a child");
+        assert!(Road::Named(named).check(pid).is_ok());
+        // as it looks when the number was used again
+        let earlier = Named(Identity {
+            start_ticks: named.0.start_ticks - 1,
+            ..named.0
+        });
+        let refused = Road::Named(earlier).check(pid);
+        assert!(matches!(
+            refused,
+            Err(ReadError::Name(NameError::Recycled { .. }))
+        ));
+        child.kill().expect("ours");
+        child.wait().expect("ours");
+        assert!(Road::Named(named).check(pid).is_err(), "it has ended");
+    }
+}

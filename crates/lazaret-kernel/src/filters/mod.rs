@@ -99,7 +99,7 @@ pub enum ReadError {
         tid: u32,
     },
     /// A debugger, `strace`, another inspector.
-    #[error("thread {tid} is traced by process {tracer} already")]
+    #[error("thread {tid} is traced by thread {tracer} already")]
     Traced {
         /// The thread.
         tid: u32,

@@ -4,6 +4,7 @@
 
 use lazaret_core::filter::program::{Instruction, Program, code};
 use lazaret_core::filter::rule::Verdict;
+use lazaret_kernel::{process, tasks};
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -83,7 +84,7 @@ impl Confined {
                 .parse()
                 .expect("one child");
         }
-        confined.tid = thread_named(confined.pid, inner_tid);
+        confined.tid = thread_named(confined.pid, inner_tid.parse().expect("a number"));
         confined
     }
 
@@ -107,7 +108,9 @@ impl Confined {
 
     pub(crate) fn tell(&mut self, line: &str) {
         let stdin = self.stdin.as_mut().expect("not closed yet");
-        writeln!(stdin, "{line}").expect("child reads");
+        if let Err(error) = writeln!(stdin, "{line}") {
+            panic!("child does not listen: {error}; it said {}", self.hear());
+        }
     }
 
     /// Neither stopped (`t`, `T`) nor traced.
@@ -129,18 +132,18 @@ impl Drop for Confined {
     }
 }
 
-/// The thread of `pid` whose id in its innermost namespace is `inner`.
-pub(crate) fn thread_named(pid: u32, inner: &str) -> u32 {
-    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("threads");
-    let found = threads.filter_map(Result::ok).find(|thread| {
-        let status = fs::read_to_string(thread.path().join("status")).unwrap_or_default();
-        let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
-        ids.and_then(|ids| ids.split_whitespace().last()) == Some(inner)
-    });
-    let name = found.expect("thread").file_name();
-    name.to_str()
-        .and_then(|name| name.parse().ok())
-        .expect("a number")
+/// The thread of the pid namespace of `pid` whose id there is `inner`.
+pub(crate) fn thread_named(pid: u32, inner: u32) -> u32 {
+    let namespace = process::pid_namespace(pid).expect("there");
+    let inside = |pid: &u32| process::pid_namespace(*pid).is_ok_and(|its| its == namespace);
+    let processes = tasks::processes().expect("/proc");
+    let threads = processes
+        .into_iter()
+        .filter(inside)
+        .flat_map(|pid| tasks::threads(pid).unwrap_or_default());
+    let mut found = threads
+        .filter(|&tid| process::status(tid).is_ok_and(|status| status.ids.last() == Some(&inner)));
+    found.next().expect("thread")
 }
 
 pub(crate) fn skipped() -> bool {

@@ -3,8 +3,7 @@
 //! Runs in the child only, on memory that is never freed.
 
 use std::io::{Read as _, Write as _};
-use std::os::fd::AsRawFd as _;
-use std::os::fd::{FromRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd as _, OwnedFd};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::time::Duration;
@@ -75,7 +74,7 @@ fn exposed<T>(value: T) -> usize {
     (&raw mut *Box::leak(Box::new(value))).expose_provenance()
 }
 
-fn number(fd: &impl std::os::fd::AsRawFd) -> usize {
+fn number(fd: &impl AsRawFd) -> usize {
     usize::try_from(fd.as_raw_fd()).expect("open")
 }
 
@@ -158,7 +157,7 @@ fn accepts(nr: i64) -> Blocking {
 
 fn connects() -> Blocking {
     let (listener, address) = listening("connect");
-    // SAFETY of what follows is the kernel's: a second listen changes the backlog (listen(2)), and 0 lets one wait
+    // a second listen changes the backlog, and 0 lets one wait (unix_listen, net/unix/af_unix.c)
     assert_eq!(raw(libc::SYS_listen, [number(&listener), 0, 0, 0, 0, 0]), 0);
     std::mem::forget(UnixStream::connect_addr(&address).expect("the one that may wait"));
     let mut bytes = [0_u8; 110];
@@ -170,7 +169,14 @@ fn connects() -> Blocking {
         call: Box::new(move || {
             let fd = raw(
                 libc::SYS_socket,
-                [libc::AF_UNIX as usize, libc::SOCK_STREAM as usize, 0, 0, 0, 0],
+                [
+                    libc::AF_UNIX as usize,
+                    libc::SOCK_STREAM as usize,
+                    0,
+                    0,
+                    0,
+                    0,
+                ],
             );
             let fd = i32::try_from(fd).expect("a descriptor");
             // SAFETY: just made, known to nobody else.
@@ -196,7 +202,14 @@ fn polls(call: impl FnOnce(usize) -> i64 + 'static) -> Blocking {
     let event = leaked([libc::EPOLLIN as u32, 0, 0]);
     let added = raw(
         libc::SYS_epoll_ctl,
-        [epoll, libc::EPOLL_CTL_ADD as usize, number(&ours), event, 0, 0],
+        [
+            epoll,
+            libc::EPOLL_CTL_ADD as usize,
+            number(&ours),
+            event,
+            0,
+            0,
+        ],
     );
     assert_eq!(added, 0);
     Blocking {
@@ -307,7 +320,14 @@ fn epoll_wait_int80(epoll: usize) -> i64 {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_32BIT;
     let low = raw(
         libc::SYS_mmap,
-        [0, 4096, libc::PROT_WRITE as usize, flags as usize, usize::MAX, 0],
+        [
+            0,
+            4096,
+            libc::PROT_WRITE as usize,
+            flags as usize,
+            usize::MAX,
+            0,
+        ],
     );
     let returned: i64;
     // JUSTIFICATION: there is no other way to call by the other convention.
@@ -331,12 +351,16 @@ fn epoll_wait_int80(epoll: usize) -> i64 {
 
 /// The call of this name.
 pub(crate) fn blocking(name: &str) -> Blocking {
-    let timed = |nr: i64| polls(move |epoll| raw(nr, [epoll, leaked([0_u32; 3]), 1, usize::MAX, 0, 0]));
+    let timed =
+        |nr: i64| polls(move |epoll| raw(nr, [epoll, leaked([0_u32; 3]), 1, usize::MAX, 0, 0]));
     match name {
         "epoll_wait" => timed(libc::SYS_epoll_wait),
         "epoll_pwait" => timed(libc::SYS_epoll_pwait),
         "epoll_pwait2" => polls(|epoll| {
-            raw(libc::SYS_epoll_pwait2, [epoll, leaked([0_u32; 3]), 1, 0, 0, 0])
+            raw(
+                libc::SYS_epoll_pwait2,
+                [epoll, leaked([0_u32; 3]), 1, 0, 0, 0],
+            )
         }),
         "poll" => polls(|epoll| {
             let entry = leaked([epoll as u32, libc::POLLIN as u32]);
@@ -355,7 +379,9 @@ pub(crate) fn blocking(name: &str) -> Blocking {
         "writev" => sends(libc::SYS_writev, |fd, from| [fd, from.iovec, 1, 0, 0, 0]),
         "sendto" => sends(libc::SYS_sendto, |fd, from| [fd, from.bytes, SIZE, 0, 0, 0]),
         "sendmsg" => sends(libc::SYS_sendmsg, |fd, from| [fd, from.message, 0, 0, 0, 0]),
-        "sendmmsg" => sends(libc::SYS_sendmmsg, |fd, from| [fd, from.messages, 1, 0, 0, 0]),
+        "sendmmsg" => sends(libc::SYS_sendmmsg, |fd, from| {
+            [fd, from.messages, 1, 0, 0, 0]
+        }),
         "sendfile" => {
             let file = std::fs::File::open("/proc/self/exe").expect("own program");
             let from = number(&file);

@@ -16,6 +16,9 @@ use std::process::{Command, Stdio};
 /// Digits of an id that a person may leave out the others of; Docker and `ctr` show so many.
 const SHORT_ID: usize = 12;
 
+/// How long `ctr` waits for a containerd that is not there.
+const CONNECT_LIMIT: &str = "1s";
+
 /// A container that runs.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Container {
@@ -221,6 +224,7 @@ fn running(list: &str, given: &str) -> Vec<(String, u32)> {
 
 fn ctr(args: &[&str]) -> anyhow::Result<String> {
     let output = Command::new("ctr")
+        .args(["--connect-timeout", CONNECT_LIMIT])
         .args(args)
         .stdin(Stdio::null())
         .output()
