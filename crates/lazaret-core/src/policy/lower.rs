@@ -59,7 +59,9 @@ impl Policy {
     /// `allow` here, as nobody can be asked.
     #[must_use]
     pub fn static_table(&self) -> RuleTable {
-        self.table_of(Verdict::KillThread, |nr| self.static_entry(nr))
+        let mut numbers = self.numbers();
+        numbers.extend(&self.prelude);
+        self.table_of(numbers, Verdict::KillThread, |nr| self.static_entry(nr))
     }
 
     /// Calls of [`Policy::kernel_table`] whose denials are not seen.
@@ -74,23 +76,26 @@ impl Policy {
         conditional.map(|(nr, _)| Unseen { nr: *nr }).collect()
     }
 
-    /// Every number that has a name or that the policy speaks of.
+    /// Every number that has a name or a rule, or is under the ceiling. A number with none of them is closed, also to the
+    /// runtime: a profile could not ask about it.
     pub(super) fn numbers(&self) -> BTreeSet<u32> {
         let named = table::calls(self.abi).map(|(nr, _)| nr);
         let spoken_of = self.calls.keys().chain(self.ceiling.keys());
-        named
-            .chain(spoken_of.chain(&self.prelude).copied())
-            .collect()
+        named.chain(spoken_of.copied()).collect()
     }
 
     fn table(&self, complement: Complement, foreign: Verdict) -> RuleTable {
-        self.table_of(foreign, |nr| self.entry(nr, complement))
+        self.table_of(self.numbers(), foreign, |nr| self.entry(nr, complement))
     }
 
-    fn table_of(&self, foreign: Verdict, entry: impl Fn(u32) -> Entry) -> RuleTable {
+    fn table_of(
+        &self,
+        numbers: BTreeSet<u32>,
+        foreign: Verdict,
+        entry: impl Fn(u32) -> Entry,
+    ) -> RuleTable {
         let otherwise = Verdict::Errno(self.otherwise);
-        let entries: BTreeMap<u32, Entry> = self
-            .numbers()
+        let entries: BTreeMap<u32, Entry> = numbers
             .into_iter()
             .map(|nr| (nr, entry(nr)))
             .filter(|(_, entry)| *entry != Entry::always(otherwise))
