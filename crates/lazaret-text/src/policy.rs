@@ -80,10 +80,7 @@ fn locate(root: &Located, place: &Place) -> At {
     let mut here = root;
     for segment in &place.0 {
         let below = match (segment, &here.node) {
-            (Segment::Field(name), Node::Map(fields)) => fields
-                .iter()
-                .find(|field| field.name == *name)
-                .map(|field| &field.value),
+            (Segment::Field(name), _) => here.field(name),
             (Segment::Index(index), Node::List(list)) => list.get(*index),
             _ => None,
         };

@@ -30,6 +30,26 @@ pub(crate) struct Located {
     pub(crate) node: Node,
 }
 
+impl Located {
+    /// The value of a field.
+    pub(crate) fn field(&self, name: &str) -> Option<&Located> {
+        let Node::Map(fields) = &self.node else {
+            return None;
+        };
+        let field = fields.iter().find(|field| field.name == name)?;
+        Some(&field.value)
+    }
+
+    /// The elements of a field that is a list.
+    pub(crate) fn elements(&self, name: &str) -> impl Iterator<Item = &Located> {
+        let list = match self.field(name).map(|value| &value.node) {
+            Some(Node::List(list)) => list.as_slice(),
+            _ => &[],
+        };
+        list.iter()
+    }
+}
+
 /// A value.
 #[derive(Debug)]
 pub(crate) enum Node {

@@ -14,8 +14,11 @@ pub use bpf::bpf;
 pub use oci::oci_json;
 pub use policy::policy_text;
 
+/// What a target does with an input; it panics when something does not hold.
+pub type Target = fn(&[u8]);
+
 /// Every target: its name, as its program, its seeds and its findings are called, and its function.
-pub const TARGETS: [(&str, fn(&[u8])); 3] = [
+pub const TARGETS: [(&str, Target); 3] = [
     ("policy_text", policy_text),
     ("oci_json", oci_json),
     ("bpf", bpf),

@@ -1,10 +1,11 @@
 //! Every seed and every input that was ever a finding, once more.
 
+use lazaret_fuzz::Target;
 use std::fs;
 use std::path::Path;
 
 /// Runs a target over the files of a folder, in the order of their names; how many there were.
-fn replay(folder: &Path, target: fn(&[u8])) -> usize {
+fn replay(folder: &Path, target: Target) -> usize {
     let entries =
         fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut files: Vec<_> = entries

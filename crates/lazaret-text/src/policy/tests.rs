@@ -61,6 +61,11 @@ fn text_comes_back_as_the_same_policy() {
     let policy = policy(GOOD);
     let written = write(policy.wire()).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(parse(&written), Ok(policy), "{written}");
+    assert!(
+        written.contains("{arg: type, mask: 0xf, in: [SOCK_STREAM]}"),
+        "{written}"
+    );
+    assert!(written.contains("in: [10, AF_INET]"), "{written}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A policy as YAML, in the order and the layout in which people read one.
 
 use crate::error::WriteError;
+use crate::tree::{self, At, Node};
 use lazaret_core::format::policy::{
     CeilingV1, ConditionV1, EnvironmentV1, EvidenceV1, ImageV1, MetadataV1, ModeV1, OtherwiseV1,
     PhasesV1, PolicyV1, RuleV1, ValueV1,
@@ -13,7 +14,7 @@ use serde_saphyr::{FlowMap, FlowSeq};
 /// # Errors
 /// None that a policy can cause; the writer's own.
 pub fn write(wire: &PolicyV1) -> Result<String, WriteError> {
-    Ok(serde_saphyr::to_string(&Text {
+    let text = serde_saphyr::to_string(&Text {
         api_version: &wire.api_version,
         kind: &wire.kind,
         metadata: FlowMap(&wire.metadata),
@@ -25,7 +26,33 @@ pub fn write(wire: &PolicyV1) -> Result<String, WriteError> {
         otherwise: FlowMap(&wire.otherwise),
         rules: wire.rules.iter().map(rule).collect(),
         evidence: wire.evidence.as_ref(),
-    })?)
+    })?;
+    Ok(hexadecimal_masks(text))
+}
+
+/// Masks in base 16, in which one sees the bits. The writer knows base 10 only; what it wrote is found by its place.
+fn hexadecimal_masks(text: String) -> String {
+    let Ok(root) = tree::parse(&text) else {
+        return text;
+    };
+    let mut changed = String::with_capacity(text.len());
+    let mut rest = 0;
+    let conditions = root
+        .elements("rules")
+        .flat_map(|rule| rule.elements("when"));
+    for mask in conditions.filter_map(|condition| condition.field("mask")) {
+        let At { start, len } = mask.at;
+        if let Node::Unsigned(bits @ 10..) = mask.node
+            && text.get(start..start + len) == Some(bits.to_string().as_str())
+            && let Some(before) = text.get(rest..start)
+        {
+            changed.push_str(before);
+            changed.push_str(&format!("{bits:#x}"));
+            rest = start + len;
+        }
+    }
+    changed.push_str(text.get(rest..).unwrap_or_default());
+    changed
 }
 
 #[derive(Serialize)]
