@@ -54,6 +54,8 @@ pub fn run(setup: &Setup) -> anyhow::Result<()> {
         let lints = [
             "--workspace",
             "--all-targets",
+            // the programs of the fuzz targets, without linking libFuzzer
+            "--features=lazaret-fuzz/libfuzzer",
             "--locked",
             "--quiet",
             "--",
