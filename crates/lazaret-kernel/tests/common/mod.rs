@@ -108,9 +108,9 @@ impl Confined {
 
     pub(crate) fn tell(&mut self, line: &str) {
         let stdin = self.stdin.as_mut().expect("not closed yet");
-        if let Err(error) = writeln!(stdin, "{line}") {
-            panic!("child does not listen: {error}; it said {}", self.hear());
-        }
+        // in one write: the child may end after the first byte
+        let written = stdin.write_all(format!("{line}\n").as_bytes());
+        written.expect("child reads");
     }
 
     /// Neither stopped (`t`, `T`) nor traced.

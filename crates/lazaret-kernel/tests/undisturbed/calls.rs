@@ -86,13 +86,15 @@ struct Buffer {
     messages: usize,
 }
 
-const SIZE: usize = 1024;
+/// What each call that transfers something asks for, in bytes; less than 256 − 133, so that no errno of an exit code is it.
+pub(crate) const SIZE: i64 = 64;
+const LENGTH: usize = SIZE as usize;
 
 fn buffer() -> Buffer {
-    let bytes = exposed([0_u8; SIZE]);
+    let bytes = exposed([0_u8; LENGTH]);
     let vector = || libc::iovec {
         iov_base: std::ptr::with_exposed_provenance_mut(bytes),
-        iov_len: SIZE,
+        iov_len: LENGTH,
     };
     let iovec = exposed(vector());
     // name, name length, vector, its length, control, control length, flags: struct user_msghdr of 64-bit
@@ -119,7 +121,7 @@ fn sends(nr: i64, args: impl FnOnce(usize, Buffer) -> [usize; 6] + 'static) -> B
     let (mut ours, mut theirs) = UnixStream::pair().expect("a pair");
     ours.set_write_timeout(Some(HOUR)).expect("SO_SNDTIMEO");
     ours.set_nonblocking(true).expect("set");
-    while ours.write(&[0; SIZE]).is_ok() {}
+    while ours.write(&[0; LENGTH]).is_ok() {}
     while ours.write(&[0]).is_ok() {}
     ours.set_nonblocking(false).expect("set");
     Blocking {
@@ -275,7 +277,7 @@ fn events() -> Blocking {
             let file = std::fs::File::open("/proc/self/exe").expect("own program");
             // struct iocb: data; key and flags; opcode 0 (IOCB_CMD_PREAD), priority and descriptor; buffer; length; offset; 0; 0
             let fd = (number(&file) as u64) << 32;
-            let block = leaked([0, 0, fd, buffer().bytes as u64, SIZE as u64, 0, 0, 0_u64]);
+            let block = leaked([0, 0, fd, buffer().bytes as u64, LENGTH as u64, 0, 0, 0_u64]);
             let blocks = leaked(block);
             assert_eq!(raw(libc::SYS_io_submit, [context, 1, blocks, 0, 0, 0]), 1);
             std::mem::forget(file);
@@ -370,14 +372,18 @@ pub(crate) fn blocking(name: &str) -> Blocking {
         "accept" => accepts(libc::SYS_accept),
         "accept4" => accepts(libc::SYS_accept4),
         "connect" => connects(),
-        "read" => receives(libc::SYS_read, |fd, to| [fd, to.bytes, SIZE, 0, 0, 0]),
+        "read" => receives(libc::SYS_read, |fd, to| [fd, to.bytes, LENGTH, 0, 0, 0]),
         "readv" => receives(libc::SYS_readv, |fd, to| [fd, to.iovec, 1, 0, 0, 0]),
-        "recvfrom" => receives(libc::SYS_recvfrom, |fd, to| [fd, to.bytes, SIZE, 0, 0, 0]),
+        "recvfrom" => receives(libc::SYS_recvfrom, |fd, to| [fd, to.bytes, LENGTH, 0, 0, 0]),
         "recvmsg" => receives(libc::SYS_recvmsg, |fd, to| [fd, to.message, 0, 0, 0, 0]),
         "recvmmsg" => receives(libc::SYS_recvmmsg, |fd, to| [fd, to.messages, 1, 0, 0, 0]),
-        "write" => sends(libc::SYS_write, |fd, from| [fd, from.bytes, SIZE, 0, 0, 0]),
+        "write" => sends(libc::SYS_write, |fd, from| {
+            [fd, from.bytes, LENGTH, 0, 0, 0]
+        }),
         "writev" => sends(libc::SYS_writev, |fd, from| [fd, from.iovec, 1, 0, 0, 0]),
-        "sendto" => sends(libc::SYS_sendto, |fd, from| [fd, from.bytes, SIZE, 0, 0, 0]),
+        "sendto" => sends(libc::SYS_sendto, |fd, from| {
+            [fd, from.bytes, LENGTH, 0, 0, 0]
+        }),
         "sendmsg" => sends(libc::SYS_sendmsg, |fd, from| [fd, from.message, 0, 0, 0, 0]),
         "sendmmsg" => sends(libc::SYS_sendmmsg, |fd, from| {
             [fd, from.messages, 1, 0, 0, 0]
@@ -386,14 +392,14 @@ pub(crate) fn blocking(name: &str) -> Blocking {
             let file = std::fs::File::open("/proc/self/exe").expect("own program");
             let from = number(&file);
             std::mem::forget(file);
-            sends(libc::SYS_sendfile, move |fd, _| [fd, from, 0, SIZE, 0, 0])
+            sends(libc::SYS_sendfile, move |fd, _| [fd, from, 0, LENGTH, 0, 0])
         }
         "splice" => {
             let (reader, mut writer) = std::io::pipe().expect("a pipe");
-            writer.write_all(&[0; SIZE]).expect("written");
+            writer.write_all(&[0; LENGTH]).expect("written");
             let from = number(&reader);
             std::mem::forget((reader, writer));
-            sends(libc::SYS_splice, move |fd, _| [from, 0, fd, 0, SIZE, 0])
+            sends(libc::SYS_splice, move |fd, _| [from, 0, fd, 0, LENGTH, 0])
         }
         "rt_sigtimedwait" => signalled(|| {
             let set = leaked(1_u64 << (libc::SIGUSR1 - 1));
