@@ -101,7 +101,7 @@ pub(super) struct Diagrams {
     limit: usize,
 }
 
-const FIRST_SLOTS: usize = 1 << 13;
+const FIRST_SLOTS: usize = 1 << 16;
 
 /// The most results that are remembered: 4 MB.
 const MAX_REMEMBERED: usize = 1 << 18;
@@ -204,12 +204,23 @@ impl Diagrams {
         if b == Set::ALL {
             return Ok(a);
         }
+        let (of_a, of_b) = (self.level(a), self.level(b));
+        // one variable before everything in the other set: most intersections that words make, and not worth remembering
+        for (single, level, other, below) in [(a, of_a, b, of_b), (b, of_b, a, of_a)] {
+            if level < below {
+                match self.split(single, level) {
+                    (Set::NONE, Set::ALL) => return self.node(level, Set::NONE, other),
+                    (Set::ALL, Set::NONE) => return self.node(level, other, Set::NONE),
+                    _ => {}
+                }
+            }
+        }
         let (a, b) = if a < b { (a, b) } else { (b, a) };
         self.step()?;
         if let Some(known) = self.recall(a, b, AND) {
             return Ok(known);
         }
-        let level = self.level(a).min(self.level(b));
+        let level = of_a.min(of_b);
         let ((a0, a1), (b0, b1)) = (self.split(a, level), self.split(b, level));
         let low = self.and(a0, b0)?;
         let high = self.and(a1, b1)?;
@@ -385,5 +396,5 @@ fn hash(first: Set, second: Set, third: Set) -> usize {
         .wrapping_add(u64::from(third.0))
         .wrapping_mul(0x94d0_49bb_1331_11eb);
     // only the low bits are used, on machines of either size
-    (mixed ^ (mixed >> 32)) as usize
+    (mixed >> 32) as usize
 }

@@ -254,14 +254,15 @@ fn cubes(
     };
     for exit in exits {
         let inside = leading(diagrams, set, exit, end, &mut BTreeMap::new())?;
-        if let Some((mask, values)) = describe(diagrams, inside, first) {
-            terms.push(Term {
+        if let Some(described) = factors(diagrams, inside, first)? {
+            let before = terms.len();
+            terms.extend(described.into_iter().map(|(mask, values)| Term {
                 operand,
                 mask,
                 values,
-            });
+            }));
             cubes(diagrams, exit, terms, region)?;
-            terms.pop();
+            terms.truncate(before);
         } else {
             // below the operand, the exit takes the place of "all"
             let rest = diagrams.and(inside, exit)?;
@@ -316,6 +317,43 @@ fn leading(
     let result = diagrams.node(level, low, high)?;
     known.insert(set, result);
     Ok(result)
+}
+
+/// A set of values of one operand as masks and ranges that must all hold: one, or one for its upper and one for its lower
+/// bits where that takes fewer ranges.
+fn factors(
+    diagrams: &mut Diagrams,
+    set: Set,
+    first: u16,
+) -> Result<Option<Vec<(u64, Values)>>, Full> {
+    let whole = describe(diagrams, set, first);
+    let mut fewest = whole
+        .as_ref()
+        .map_or(usize::MAX, |(_, values)| values.ranges().len());
+    let mut best = whole.map(|whole| Vec::from([whole]));
+    if fewest <= 2 {
+        return Ok(best);
+    }
+    for end in first + 1..first + LONG {
+        // with one set only below the cut, both sides are independent
+        let Some(&[low]) = exits(diagrams, set, end).as_deref() else {
+            continue;
+        };
+        if low == Set::ALL || low == set {
+            continue;
+        }
+        let high = leading(diagrams, set, low, end, &mut BTreeMap::new())?;
+        let described = describe(diagrams, high, first).zip(describe(diagrams, low, first));
+        let Some((high, low)) = described else {
+            continue;
+        };
+        let ranges = high.1.ranges().len() + low.1.ranges().len();
+        if ranges < fewest {
+            fewest = ranges;
+            best = Some([high, low].into());
+        }
+    }
+    Ok(best)
 }
 
 /// A set of values of one operand as a mask and ranges, with the fewest ranges; the widest mask when several do.
@@ -453,7 +491,9 @@ impl fmt::Display for Term {
                 for (at, &(first, last)) in ranges.iter().enumerate() {
                     f.write_str(if at == 0 { "" } else { ", " })?;
                     write!(f, "{}", Figure(first))?;
-                    if first != last {
+                    if first != last && last == mask {
+                        f.write_str("..")?;
+                    } else if first != last {
                         write!(f, "..={}", Figure(last))?;
                     }
                 }

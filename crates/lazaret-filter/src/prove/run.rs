@@ -129,13 +129,13 @@ impl Run<'_> {
         }
     }
 
-    /// A set of calls that is needed to go on.
+    /// A set of calls that is needed to go on: only the bounds of the whole proof end it.
     fn set(
         &mut self,
         at: usize,
         operation: impl FnOnce(&mut Diagrams) -> Result<Set, Full>,
     ) -> Result<Set, ProveError> {
-        let set = self.diagrams.bounded(operation);
+        let set = operation(self.diagrams);
         set.map_err(|Full| self.undecided(at, Reason::Calls))
     }
 

@@ -97,12 +97,7 @@ pub(super) struct Words {
 impl Words {
     /// The word with these bits, in its simplest form.
     pub(super) fn word(&mut self, bits: Bits) -> Word {
-        let constant = bits.iter().rev().try_fold(0u32, |value, &bit| match bit {
-            Set::NONE => Some(value << 1),
-            Set::ALL => Some(value << 1 | 1),
-            _ => None,
-        });
-        if let Some(value) = constant {
+        if let Some(value) = as_constant(&bits) {
             return Word::Constant(value);
         }
         let Words { by_index, by_bits } = self;
@@ -141,6 +136,15 @@ impl From<Full> for Unusable {
     fn from(Full: Full) -> Unusable {
         Unusable::Full
     }
+}
+
+/// The value of a word that is the same for every call.
+fn as_constant(bits: &Bits) -> Option<u32> {
+    bits.iter().rev().try_fold(0, |value, &bit| match bit {
+        Set::NONE => Some(value << 1),
+        Set::ALL => Some(value << 1 | 1),
+        _ => None,
+    })
 }
 
 /// The bits of a constant.
@@ -213,17 +217,40 @@ pub(super) fn subtract(diagrams: &mut Diagrams, a: &Bits, b: &Bits) -> Result<Bi
 
 /// The low word of `a * b`.
 pub(super) fn multiply(diagrams: &mut Diagrams, a: &Bits, b: &Bits) -> Result<Bits, Full> {
-    // the factor that is simpler to look at bit by bit: a constant's zeros cost nothing
-    let zeros = |word: &Bits| word.iter().filter(|&&bit| bit == Set::NONE).count();
-    let (a, b) = if zeros(a) > zeros(b) { (b, a) } else { (a, b) };
+    if let Some(factor) = as_constant(b) {
+        return multiply_by(diagrams, a, factor);
+    }
+    if let Some(factor) = as_constant(a) {
+        return multiply_by(diagrams, b, factor);
+    }
     let mut product = constant(0);
     for (by, &bit) in b.iter().enumerate() {
-        if bit == Set::NONE {
-            continue;
-        }
         let shifted = shifted_left(a, by);
         let part = each(|at| diagrams.and(shifted[at], bit))?;
         product = add(diagrams, &product, &part)?;
+    }
+    Ok(product)
+}
+
+/// The low word of `a * factor`, by the factor's non-adjacent form: digits 1, 0 and -1 with the fewest that are not 0, so that
+/// -1 is one subtraction and not 32 additions.
+fn multiply_by(diagrams: &mut Diagrams, a: &Bits, factor: u32) -> Result<Bits, Full> {
+    let mut product = constant(0);
+    let mut rest = i64::from(factor.cast_signed());
+    for by in 0..BITS {
+        let shifted = shifted_left(a, by);
+        match rest & 3 {
+            1 => {
+                product = add(diagrams, &product, &shifted)?;
+                rest -= 1;
+            }
+            3 => {
+                product = subtract(diagrams, &product, &shifted)?;
+                rest += 1;
+            }
+            _ => {}
+        }
+        rest >>= 1;
     }
     Ok(product)
 }

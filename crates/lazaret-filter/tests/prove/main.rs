@@ -1,12 +1,12 @@
 //! What the prover says of filters, held against what they do.
 
-mod budget;
 mod chains;
 mod differences;
 mod laws;
 mod lists;
 mod mutations;
 mod programs;
+mod random;
 #[path = "../laws/strategies.rs"]
 mod strategies;
 mod undecided;

@@ -1,6 +1,7 @@
 //! Filters that nobody would write: every instruction that the kernel accepts, joined at random. And calls on which they go
 //! one way or the other.
 
+use crate::random::SplitMix;
 use lazaret_filter::abi::Abi;
 use lazaret_filter::program::{Instruction, Program, code};
 use lazaret_filter::rule::{Call, Verdict};
@@ -10,7 +11,7 @@ use proptest::sample::select;
 /// Words of memory that a random filter uses; it begins by writing them.
 const MEMORY: u32 = 3;
 
-const COMPUTE: [u16; 20] = [
+pub(crate) const COMPUTE: [u16; 20] = [
     code::ADD_K,
     code::ADD_X,
     code::SUB_K,
@@ -45,7 +46,7 @@ const MOVE: [u16; 9] = [
     code::LD_W_LEN,
 ];
 
-const JUMP: [u16; 9] = [
+pub(crate) const JUMP: [u16; 9] = [
     code::JEQ_K,
     code::JGT_K,
     code::JGE_K,
@@ -102,7 +103,14 @@ pub(crate) fn program() -> impl Strategy<Value = Program> {
     // few words for each filter, or hardly any would compare a word with itself
     let words = prop::collection::vec(0u32..16, 1..4);
     let body = prop::collection::vec(
-        (0u8..14, any::<prop::sample::Index>(), constant(), 0u8..6, 0u8..6, verdict()),
+        (
+            0u8..14,
+            any::<prop::sample::Index>(),
+            constant(),
+            0u8..6,
+            0u8..6,
+            verdict(),
+        ),
         1..36,
     );
     (words, body, verdict()).prop_map(|(words, body, last)| {
@@ -126,7 +134,8 @@ pub(crate) fn program() -> impl Strategy<Value = Program> {
                 }
                 6..=7 => {
                     let code = *pick.get(&MOVE);
-                    let memory = matches!(code, code::ST | code::STX | code::LD_MEM | code::LDX_MEM);
+                    let memory =
+                        matches!(code, code::ST | code::STX | code::LD_MEM | code::LDX_MEM);
                     Instruction::statement(code, if memory { k % MEMORY } else { k })
                 }
                 8..=11 => match *pick.get(&JUMP) {
@@ -134,7 +143,14 @@ pub(crate) fn program() -> impl Strategy<Value = Program> {
                     code => Instruction::jump(code, k, by(jt), by(jf)),
                 },
                 12 => Instruction::statement(code::RET_K, raw),
-                _ => Instruction::statement(if jt == 0 { code::RET_A } else { code::LDX_W_LEN }, 0),
+                _ => Instruction::statement(
+                    if jt == 0 {
+                        code::RET_A
+                    } else {
+                        code::LDX_W_LEN
+                    },
+                    0,
+                ),
             });
         }
         program.push(Instruction::statement(code::RET_K, last));
@@ -154,7 +170,7 @@ pub(crate) fn calls(programs: &[Program], seed: u64, count: usize) -> Vec<(Call,
         .collect();
     words.sort_unstable();
     words.dedup();
-    let mut word = move |random: &mut SplitMix| {
+    let word = move |random: &mut SplitMix| {
         let near = words[random.next() as usize % words.len()];
         match random.next() % 8 {
             0 => near.wrapping_add(1),
@@ -179,17 +195,4 @@ pub(crate) fn calls(programs: &[Program], seed: u64, count: usize) -> Vec<(Call,
             (call, long())
         })
         .collect()
-}
-
-/// Sebastiano Vigna's `splitmix64`, public domain.
-pub(crate) struct SplitMix(pub(crate) u64);
-
-impl SplitMix {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
 }
