@@ -5,6 +5,7 @@
 //! put where `cargo test -p lazaret-fuzz` replays them; mending is not this command's.
 
 use std::fs;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
@@ -29,6 +30,9 @@ const MAX_INPUT: usize = 4096;
 const INPUT_LIMIT_S: u32 = 20;
 /// The most memory that a target may have, in MiB.
 const MEMORY_LIMIT_MIB: u32 = 1024;
+
+/// Where a log's closing figures are: in its last so many bytes.
+const CLOSING: u64 = 16 << 10;
 
 /// Runs targets, as many at a time as there are processors.
 ///
@@ -173,9 +177,7 @@ impl Run {
             self.target,
             self.log.display()
         );
-        let log =
-            fs::read(&self.log).with_context(|| format!("cannot read {}", self.log.display()))?;
-        let runs = executed(&String::from_utf8_lossy(&log));
+        let runs = executed(&end_of(&self.log)?);
         step.line(format_args!(
             "{}: {} inputs, {} in the corpus, {} findings; all it said is in {}",
             self.target,
@@ -223,6 +225,19 @@ fn files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     }
     found.sort();
     Ok(found)
+}
+
+/// The last of a log, where the closing figures are; a log of hours is long.
+fn end_of(log: &Path) -> anyhow::Result<String> {
+    let read = || {
+        let mut file = fs::File::open(log)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(CLOSING)))?;
+        let mut end = Vec::new();
+        file.take(CLOSING).read_to_end(&mut end)?;
+        Ok::<_, std::io::Error>(String::from_utf8_lossy(&end).into_owned())
+    };
+    read().with_context(|| format!("cannot read {}", log.display()))
 }
 
 /// What libFuzzer says at the end of how many inputs it has run.
