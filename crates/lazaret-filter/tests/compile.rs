@@ -48,15 +48,15 @@ const SMALL: &str = "   0  ld   [4]                          ; architecture
    2  ld   [0]                          ; number, x86_64
    3  jset 0x40000000, 4, 5             ; x32
    4  ret  0x80000000                   ; kill process
-   5  jge  0x2, 6, 13                   ; from open
+   5  jge  0x2, 6, 12                   ; from open
    6  jeq  0x29, 9, 7                   ; socket
-   7  jeq  0x3b, 8, 12                  ; execve
+   7  jeq  0x3b, 8, 13                  ; execve
    8  ret  0x7fc00000                   ; ask
    9  ld   [16]                         ; socket: argument 0 `family`, low half
-  10  jge  0x3, 12, 11                  ; from AF_AX25
-  11  jge  0x1, 13, 12                  ; from AF_UNIX
-  12  ret  0x00050001                   ; errno 1
-  13  ret  0x7fff0000                   ; allow
+  10  jge  0x3, 13, 11                  ; from AF_AX25
+  11  jeq  0x0, 13, 12                  ; AF_UNSPEC
+  12  ret  0x7fff0000                   ; allow
+  13  ret  0x00050001                   ; errno 1
 ";
 
 /// The same as `struct sock_filter`s of a little-endian machine.
@@ -67,15 +67,15 @@ const SMALL_BYTES: [u64; 14] = [
     0x0000_0000_0000_0020,
     0x4000_0000_0100_0045,
     0x8000_0000_0000_0006,
-    0x0000_0002_0700_0035,
+    0x0000_0002_0600_0035,
     0x0000_0029_0002_0015,
-    0x0000_003b_0400_0015,
+    0x0000_003b_0500_0015,
     0x7fc0_0000_0000_0006,
     0x0000_0010_0000_0020,
-    0x0000_0003_0001_0035,
-    0x0000_0001_0001_0035,
-    0x0005_0001_0000_0006,
+    0x0000_0003_0002_0035,
+    0x0000_0000_0001_0015,
     0x7fff_0000_0000_0006,
+    0x0005_0001_0000_0006,
 ];
 
 #[test]

@@ -4,12 +4,12 @@
 //! the same idea): a half is loaded once, the ranges that any branch tells apart in it are searched together, and each range
 //! leads to what is left of the branches there. That shares loads and tests between branches, but can need many nodes when
 //! branches overlap in several arguments. So the branches are also done in two halves, one after the other, and the smaller
-//! graph is taken.
+//! graph is taken; where a half is smaller in pieces, the whole is not tried.
 //!
 //! A half whose mask is 0 is not looked at.
 
 use super::graph::{Graph, Id};
-use super::search::{Range, search};
+use super::search::{Aim, Range, search};
 use crate::program::code;
 use crate::rule::{Branch, Condition, Entry};
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -24,8 +24,8 @@ const MAX_HALVES: usize = 64;
 
 /// Looks at conditions that one attempt to do branches together may take, and more for each node of the graph that it
 /// competes with. Keeps compilation from taking much longer than in proportion to the table.
-const WORK: usize = 1 << 12;
-const WORK_PER_NODE: usize = 1 << 6;
+const WORK: usize = 1 << 13;
+const WORK_PER_NODE: usize = 1 << 4;
 
 /// The masked half of an argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,7 +61,7 @@ pub(super) fn decide(graph: &mut Graph, entry: &Entry) -> Id {
         rules.extend(atoms(branch).map(|atoms| (atoms, target)));
     }
     let otherwise = graph.verdict(entry.otherwise);
-    smallest(graph, &rules, otherwise)
+    smallest(graph, &rules, otherwise).0
 }
 
 /// The conditions of a branch; `None` when they never hold.
@@ -144,26 +144,20 @@ fn whole_or(half: Half, cases: Vec<(u32, u32, Rest)>) -> Rest {
     }
 }
 
-/// The smallest graph that was found for rules tried in order. `otherwise` begins with a load or a return, as every target
-/// does, and so does the result.
-fn smallest(graph: &mut Graph, rules: &[Rule], otherwise: Id) -> Id {
+/// The smallest graph that was found for rules tried in order, and whether it is one diagram. `otherwise` begins with a load
+/// or a return, as every target does, and so does the result.
+fn smallest(graph: &mut Graph, rules: &[Rule], otherwise: Id) -> (Id, bool) {
     let apart = match rules {
-        [] => return otherwise,
-        [(atoms, target)] => {
-            // one condition after the other: each fails to the same place
-            let mut holds = *target;
-            for atom in atoms.iter().rev() {
-                let rule = (alloc::vec![atom.clone()], holds);
-                holds = Diagram::new(graph, usize::MAX)
-                    .build(alloc::vec![rule], otherwise, None)
-                    .expect("nothing limits this one");
-            }
-            holds
-        }
+        [] => return (otherwise, true),
+        [(atoms, target)] => one_by_one(graph, atoms, *target, otherwise),
         _ => {
             let (first, second) = rules.split_at(rules.len() / 2);
-            let second = smallest(graph, second, otherwise);
-            smallest(graph, first, second)
+            let (second, second_is_one) = smallest(graph, second, otherwise);
+            let (first, first_is_one) = smallest(graph, first, second);
+            if !(first_is_one && second_is_one) {
+                return (first, false);
+            }
+            first
         }
     };
     let mut halves = BTreeSet::new();
@@ -173,15 +167,27 @@ fn smallest(graph: &mut Graph, rules: &[Rule], otherwise: Id) -> Id {
         }
     }
     if halves.len() > MAX_HALVES {
-        return apart;
+        return (apart, false);
     }
     let size = graph.size(apart, otherwise, usize::MAX);
     let together =
         Diagram::new(graph, WORK + WORK_PER_NODE * size).build(rules.to_vec(), otherwise, None);
     match together {
-        Some(together) if graph.size(together, otherwise, size + 1) <= size => together,
-        _ => apart,
+        Some(together) if graph.size(together, otherwise, size + 1) <= size => (together, true),
+        _ => (apart, false),
     }
+}
+
+/// Conditions one after the other, each of which fails to the same place.
+fn one_by_one(graph: &mut Graph, atoms: &[Atom], target: Id, otherwise: Id) -> Id {
+    let mut holds = target;
+    for atom in atoms.iter().rev() {
+        let rule = (alloc::vec![atom.clone()], holds);
+        holds = Diagram::new(graph, usize::MAX)
+            .build(alloc::vec![rule], otherwise, None)
+            .expect("nothing limits the work of this one");
+    }
+    holds
 }
 
 impl Atom {
@@ -328,7 +334,7 @@ impl<'g> Diagram<'g> {
                 let test = code::JSET_K;
                 self.graph.test(test, half.mask, other.target, zero.target)
             }
-            _ => search(self.graph, &ranges, half.mask).0,
+            _ => search(self.graph, &ranges, half.mask, Aim::Few).0,
         };
         if has != Some(holds) {
             // a load without a mask masks with all ones, which is nothing

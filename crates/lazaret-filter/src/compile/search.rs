@@ -2,13 +2,14 @@
 //!
 //! # Method
 //! 1. Neighbouring ranges are grouped into *runs*: all but a few single values of a run lead to one place, so `jeq` for each
-//!    of those values decides it. A single value inside a range costs one instruction that way, and two by order alone. Of
-//!    all groupings the one with the fewest instructions is taken, found by dynamic programming.
+//!    of those values decides it. A single value inside a range costs one instruction that way, and two by order alone; but
+//!    what is not that value pays for the test. Of all groupings the best by [`Aim`] is taken, found by dynamic programming.
 //! 2. The runs become the leaves of an alphabetic tree of `jge`, by the algorithm of Garsia and Wachs (1977): no tree over
 //!    these leaves in this order runs fewer tests on average. It was preferred to a split by balanced weights, which is as
 //!    short to write and only near the optimum, and to Hu and Tucker's, which builds the same trees.
 //!
-//! What is not optimal is only the choice of runs before tree: the two together have no known algorithm that is fast.
+//! What is not optimal is the choice of runs before the tree is known. It counts with a depth of log2(all / weight) for each
+//! run, which is within 2 of the depth in an optimal tree, on average.
 
 use super::graph::{Graph, Id};
 use crate::program::{MAX_INSTRUCTIONS, code};
@@ -35,8 +36,21 @@ pub(super) struct Cost {
     pub(super) tests: usize,
 }
 
+/// What matters more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Aim {
+    /// Few tests, then few that run.
+    Few,
+    /// Few tests that run; one test less on average is worth [`EXCHANGE`] that there are.
+    Fast,
+}
+
+/// A filter is loaded once and runs often, but its instructions compete for the processor's caches and count against the
+/// kernel's limits.
+const EXCHANGE: u128 = 32;
+
 /// A search over ranges in ascending order that begin at 0 and end at `last`, none of them empty.
-pub(super) fn search(graph: &mut Graph, ranges: &[Range], last: u32) -> (Id, Cost) {
+pub(super) fn search(graph: &mut Graph, ranges: &[Range], last: u32, aim: Aim) -> (Id, Cost) {
     let mut merged: Vec<Range> = Vec::with_capacity(ranges.len());
     for range in ranges {
         match merged.last_mut() {
@@ -44,7 +58,7 @@ pub(super) fn search(graph: &mut Graph, ranges: &[Range], last: u32) -> (Id, Cos
             _ => merged.push(*range),
         }
     }
-    let runs = runs(&merged, last);
+    let runs = runs(&merged, last, aim);
     let weights: Vec<u128> = runs.iter().map(|run| run.weight).collect();
     // The filter is refused then, and the figure in the refusal does not depend on the tree: any will do.
     let depths = if runs.len() > MAX_INSTRUCTIONS {
@@ -92,40 +106,60 @@ struct Run {
     rest: Id,
 }
 
-/// Groups ranges into runs: as few tests as possible, then as few of them run as possible.
-fn runs(ranges: &[Range], last: u32) -> Vec<Run> {
+/// Groups ranges into runs.
+fn runs(ranges: &[Range], last: u32, aim: Aim) -> Vec<Run> {
     let is_single = |at: usize| {
         // indices of `ranges`; a range ends before the next one's start, which is above its own
         let end = ranges.get(at + 1).map_or(last, |next| next.start - 1);
         ranges[at].start == end
     };
     let take = |begin: usize, end: usize| run(&ranges[begin..end], |at| is_single(begin + at));
-    // for the first n ranges: tests, tests that run, and where their last run begins
-    let mut best: Vec<(usize, u128, usize)> = alloc::vec![(0, 0, 0)];
+    let all: u128 = ranges.iter().map(|range| range.weight).sum();
+    // of a run, and of the `jge` before it
+    let cost = |run: &Run, begin: usize| {
+        let tests = run.singles.len() + usize::from(begin > 0);
+        let depth = sixteenths_log2(all) - sixteenths_log2(run.weight);
+        let ran = run.singles_run * 16 + run.weight * depth;
+        match aim {
+            Aim::Few => (tests, ran),
+            Aim::Fast => (0, ran + all * 16 * tests as u128 / EXCHANGE),
+        }
+    };
+    // for the first n ranges: the cost, and where their last run begins
+    let mut best: Vec<((usize, u128), usize)> = alloc::vec![((0, 0), 0)];
     for end in 1..=ranges.len() {
         let last_runs = (0..end)
             .rev()
             .map_while(|begin| Some((begin, take(begin, end)?)));
         let costs = last_runs.map(|(begin, run)| {
-            let (tests, cost, _) = best[begin];
-            let split = usize::from(begin > 0);
-            (
-                tests + run.singles.len() + split,
-                cost + run.singles_run,
-                begin,
-            )
+            let (before, own) = (best[begin].0, cost(&run, begin));
+            ((before.0 + own.0, before.1 + own.1), begin)
         });
         best.push(costs.min().expect("one range by itself is a run"));
     }
     let mut runs = Vec::new();
     let mut end = ranges.len();
     while end > 0 {
-        let (_, _, begin) = best[end];
+        let (_, begin) = best[end];
         runs.extend(take(begin, end));
         end = begin;
     }
     runs.reverse();
     runs
+}
+
+/// The logarithm to base 2 in sixteenths, rounded; 0 for 0.
+fn sixteenths_log2(value: u128) -> u128 {
+    let Some(whole) = value.checked_ilog2() else {
+        return 0;
+    };
+    // the four bits below the highest, as if the logarithm were straight between two powers: at most 0.09 too low
+    let fraction = if whole >= 4 {
+        value >> (whole - 4)
+    } else {
+        value << (4 - whole)
+    };
+    u128::from(whole) * 16 + (fraction & 15)
 }
 
 /// These ranges as a run; `None` when they cannot be one.

@@ -3,7 +3,7 @@
 use super::Weights;
 use super::conditions::decide;
 use super::graph::{Graph, Id};
-use super::search::{Cost, Range, search};
+use super::search::{Aim, Cost, Range, search};
 use crate::abi::{Abi, X32_BIT};
 use crate::program::code;
 use crate::rule::{Call, Entry, RuleTable};
@@ -33,7 +33,7 @@ pub(super) fn numbers<'a>(
     arch: u32,
 ) -> Id {
     let all = ranges(graph, leaves, table, weights, arch);
-    let (plain, plain_cost) = search(graph, &all, u32::MAX);
+    let (plain, plain_cost) = search(graph, &all, u32::MAX, Aim::Fast);
     let conventions = [0, X32_BIT].map(|nr| Abi::of(arch, nr).map(|(abi, _)| abi));
     let served = conventions.map(|abi| abi.is_some_and(|abi| table.abis.contains_key(&abi)));
     let [clear, set] = served;
@@ -49,7 +49,7 @@ pub(super) fn numbers<'a>(
         first.start = 0;
     }
     let foreign = graph.verdict(table.foreign);
-    let (own, own_cost) = search(graph, &own, u32::MAX);
+    let (own, own_cost) = search(graph, &own, u32::MAX, Aim::Fast);
     let by_bit = match set {
         true => graph.test(code::JSET_K, X32_BIT, own, foreign),
         false => graph.test(code::JSET_K, X32_BIT, foreign, own),
@@ -111,7 +111,8 @@ fn ranges<'a>(
 }
 
 /// Gives each range its weight: that of its numbers, and for what was never seen an equal share of one sixteenth of that
-/// again, so that nothing ends up at the bottom of a long chain.
+/// again, so that nothing ends up at the bottom of a long chain. A range that goes on like the one before has no share of its
+/// own, and the upper half of the numbers has none: no kernel has calls there.
 fn weigh(ranges: &mut [Range], weights: &Weights, arch: u32) {
     let mut seen: u128 = 0;
     let each = 16 * ranges.len() as u128;
@@ -127,7 +128,11 @@ fn weigh(ranges: &mut [Range], weights: &Weights, arch: u32) {
             seen += u128::from(weight);
         }
     }
+    let mut before = None;
     for range in ranges {
-        range.weight += seen.max(1);
+        if before != Some(range.target) && range.start < X32_BIT << 1 {
+            range.weight += seen.max(1);
+        }
+        before = Some(range.target);
     }
 }
