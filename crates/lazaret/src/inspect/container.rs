@@ -33,6 +33,11 @@ fn exists(pid: u32) -> bool {
 }
 
 fn of_process(container: &resolve::Container, pid: u32) -> Outcome<Vec<Thread>> {
+    // One id: it is in this program's own pid namespace, whose other processes are none of our business and may not be
+    // looked at (they can have capabilities that we lack).
+    if process::status(pid).or_exit(Exit::HostCannot)?.ids.len() < 2 {
+        return Ok(Vec::new());
+    }
     if !tasks::is_within(pid, container.namespace).or_exit(Exit::HostCannot)? {
         return Ok(Vec::new());
     }

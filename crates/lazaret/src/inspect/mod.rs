@@ -7,8 +7,6 @@
 mod container;
 mod resolve;
 
-pub use resolve::Container;
-
 use crate::exit::{Exit, OrExit, Outcome, fail};
 use lazaret_core::filter::program::Program;
 use lazaret_kernel::filters::{self, Chain, Named, ReadError, Road};

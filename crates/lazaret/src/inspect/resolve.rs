@@ -21,13 +21,13 @@ const CONNECT_LIMIT: &str = "1s";
 
 /// A container that runs.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Container {
+pub(super) struct Container {
     /// Its id.
-    pub id: String,
+    pub(super) id: String,
     /// Its first process.
-    pub init: Identity,
+    pub(super) init: Identity,
     /// Its pid namespace, never this program's own.
-    pub namespace: NamespaceId,
+    pub(super) namespace: NamespaceId,
 }
 
 /// The one running container that this is the id of, the beginning of the id (12 digits at least), or the name.
