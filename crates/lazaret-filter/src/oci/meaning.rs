@@ -4,10 +4,11 @@
 //! libseccomp 2.5.4 (`src/db.c`, `src/arch.c`, `src/gen_bpf.c`); `testing/seccomp-judge` holds it against the library itself.
 //! Not modelled: whether the filter fits into the kernel, and what a kernel without an action would refuse.
 
+use super::accumulator::{Blocks, Unsound};
 use super::multiplex::multiplexed;
 use super::note::{Note, Place};
 use super::read::OciReadError;
-use super::tree::{Added, Refused, Tree, Words, is_no_op};
+use super::tree::{Added, Next, Refused, Tree, Words, is_no_op};
 use super::{Action, OciArg, OciSeccomp, OciSyscall, Operator, flatten};
 use crate::abi::{Abi, X32_BIT};
 use crate::rule::{Entry, Numbers, RuleTable, Verdict};
@@ -77,6 +78,9 @@ const MINUS_ONE: u32 = !X32_BIT;
 
 const ENOSYS: Verdict = Verdict::Errno(38);
 
+/// `include/linux/err.h`.
+const MAX_ERRNO: u16 = 4095;
+
 /// What the runtime and its libseccomp make of a profile.
 ///
 /// # Flow
@@ -110,6 +114,7 @@ pub fn meaning(
     if default == Verdict::Ask {
         return Err(OciReadError::DefaultAsk);
     }
+    check_errno(default, None)?;
     let served = served(profile, engine, &mut notes)?;
     let rules = rules(profile, default, engine, &served, &mut notes)?;
     let mut table = RuleTable {
@@ -117,11 +122,17 @@ pub fn meaning(
         // SCMP_FLTATR_ACT_BADARCH stays SCMP_ACT_KILL (db_col_reset)
         foreign: Verdict::KillThread,
     };
-    let otherwise = capped(default);
+    let otherwise = default;
+    let mut kinds = BTreeMap::new();
+    let mut blocks = Blocks::default();
     for &abi in &served {
-        let entries = entries(abi, &rules, otherwise, engine, &mut notes)?;
+        let trees = trees(abi, &rules, engine, &mut notes)?;
+        check_words(abi, &trees, &mut blocks)?;
+        kinds.insert(abi, Kinds::of(&trees));
+        let entries = entries(trees, otherwise)?;
         table.abis.insert(abi, Numbers { entries, otherwise });
     }
+    check_number_is_loaded(&kinds)?;
     let stubbed = if engine.stub && !permissive(profile) {
         stub(profile, engine, &mut table, &mut notes)
     } else {
@@ -144,7 +155,7 @@ pub fn meaning(
     Ok((table, notes))
 }
 
-/// runc's `getAction`. An errno keeps its 16 bits: to libseccomp, two that the kernel cuts to the same are different.
+/// runc's `getAction`.
 fn verdict(
     action: Action,
     errno: Option<u32>,
@@ -163,7 +174,7 @@ fn verdict(
         Action::Trace => Verdict::Trace((errno.unwrap_or(1) & 0xffff) as u16),
     };
     if let Some(found) = errno {
-        match capped(verdict) {
+        match verdict {
             Verdict::Errno(kept) | Verdict::Trace(kept) if found == u32::from(kept) => {}
             Verdict::Errno(kept) | Verdict::Trace(kept) => {
                 notes.push(Note::ErrnoCut { rule, found, kept });
@@ -174,9 +185,14 @@ fn verdict(
     verdict
 }
 
-/// As the kernel takes it.
-fn capped(verdict: Verdict) -> Verdict {
-    Verdict::from_raw(verdict.to_raw())
+/// libseccomp refuses the largest errno that the kernel has (`sys_chk_seccomp_action`: below `MAX_ERRNO`).
+fn check_errno(verdict: Verdict, rule: Option<usize>) -> Result<(), OciReadError> {
+    match verdict {
+        Verdict::Errno(errno) if errno >= MAX_ERRNO => {
+            Err(OciReadError::ErrnoLimit { rule, errno })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The conventions of libseccomp's filter: the host's own is always there (`db_col_reset`).
@@ -244,6 +260,7 @@ fn rules<'a>(
                 notes.push(Note::Unknown { place });
                 continue;
             }
+            check_errno(verdict, Some(index))?;
             if !served.iter().any(exists) {
                 notes.push(Note::Absent {
                     place: place.clone(),
@@ -308,19 +325,21 @@ enum Slot<'a> {
     Lacking(&'a str),
 }
 
+/// The calls of one convention: a name, its rules, and how many there were.
+type Trees<'a> = BTreeMap<Slot<'a>, (&'a str, Tree, usize)>;
+
 /// libseccomp's part for one convention.
-fn entries(
+fn trees<'a>(
     abi: Abi,
-    rules: &[Rule<'_>],
-    otherwise: Verdict,
+    rules: &'a [Rule<'a>],
     engine: &Engine,
     notes: &mut Vec<Note>,
-) -> Result<BTreeMap<u32, Entry>, OciReadError> {
+) -> Result<Trees<'a>, OciReadError> {
     let words = match abi {
         Abi::I386 | Abi::X32 => Words::One,
         Abi::X86_64 | Abi::Aarch64 => Words::Two,
     };
-    let mut trees: BTreeMap<Slot<'_>, (&str, Tree, usize)> = BTreeMap::new();
+    let mut trees = Trees::new();
     for rule in rules {
         let place = || rule.place.clone();
         let direct = engine.number(abi, rule.call);
@@ -382,17 +401,85 @@ fn entries(
             }
         }
     }
+    Ok(trees)
+}
+
+/// Which kinds of calls have rules under a convention.
+#[derive(Clone, Copy, Debug, Default)]
+struct Kinds {
+    numbers: bool,
+    numbers_without_conditions: bool,
+    lacking: bool,
+    lacking_without_conditions: bool,
+}
+
+impl Kinds {
+    fn of(trees: &Trees<'_>) -> Kinds {
+        let mut kinds = Kinds::default();
+        for (slot, (_, tree, _)) in trees {
+            let without_conditions = matches!(tree.top(), Next::Verdict(_));
+            if matches!(slot, Slot::Number(_)) {
+                kinds.numbers = true;
+                kinds.numbers_without_conditions |= without_conditions;
+            } else {
+                kinds.lacking = true;
+                kinds.lacking_without_conditions |= without_conditions;
+            }
+        }
+        kinds
+    }
+}
+
+/// `_gen_bpf_syscalls` loads the number before the first call of its list, and then leaves out calls that the convention lacks:
+/// when such a one is the first, the number is never loaded. First comes what has the fewest tests, the smallest number first;
+/// lacking calls have the largest. x86-64 by itself loads the number elsewhere; with x32 the two share a list.
+fn check_number_is_loaded(kinds: &BTreeMap<Abi, Kinds>) -> Result<(), OciReadError> {
+    let lists: [&[Abi]; 3] = [&[Abi::X86_64, Abi::X32], &[Abi::I386], &[Abi::Aarch64]];
+    for list in lists {
+        let kinds: Vec<Kinds> = list
+            .iter()
+            .filter_map(|abi| kinds.get(abi).copied())
+            .collect();
+        let alone = list.len() > kinds.len();
+        if alone || !kinds.iter().any(|kinds| kinds.numbers) {
+            continue;
+        }
+        let first = kinds
+            .iter()
+            .find(|kinds| kinds.numbers_without_conditions || kinds.lacking_without_conditions);
+        let loaded = match first {
+            Some(first) => first.numbers_without_conditions,
+            None => !kinds.iter().any(|kinds| kinds.lacking),
+        };
+        if let (false, Some(&abi)) = (loaded, list.first()) {
+            return Err(OciReadError::NumberNotLoaded { abi });
+        }
+    }
+    Ok(())
+}
+
+/// Whether libseccomp's tests compare what they mean.
+fn check_words(abi: Abi, trees: &Trees<'_>, blocks: &mut Blocks) -> Result<(), OciReadError> {
+    for (slot, (call, tree, _)) in trees {
+        let call = || (*call).to_owned();
+        if matches!(slot, Slot::Number(_)) {
+            blocks.add(tree).map_err(|error| match error {
+                Unsound::WrongWord => OciReadError::WrongWord { call: call(), abi },
+                Unsound::TooLarge => OciReadError::TooManyRules { call: call() },
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn entries(trees: Trees<'_>, otherwise: Verdict) -> Result<BTreeMap<u32, Entry>, OciReadError> {
     let mut entries = BTreeMap::new();
     for (slot, (call, tree, _)) in trees {
         if let Slot::Number(nr) = slot {
-            let mut entry =
+            let entry =
                 flatten::entry(&tree, otherwise).map_err(|_| OciReadError::TooManyRules {
                     call: call.to_owned(),
                 })?;
-            entry.otherwise = capped(entry.otherwise);
-            for branch in &mut entry.branches {
-                branch.verdict = capped(branch.verdict);
-            }
             entries.insert(nr, entry);
         }
     }
@@ -459,6 +546,8 @@ fn stub(
         let (Some(largest), Some(numbers)) = (largest, table.abis.get_mut(&abi)) else {
             continue;
         };
+        // what libseccomp made of multiplexed calls can lie above
+        numbers.entries.retain(|nr, _| *nr <= largest);
         for nr in 0..=largest {
             let default = || Entry::always(numbers.otherwise);
             numbers.entries.entry(nr).or_insert_with(default);

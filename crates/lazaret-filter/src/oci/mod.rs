@@ -11,6 +11,7 @@
 //! what would be bent; [`meaning()`] says what comes out, and a [`Note`] for each rule that the engine ignores or changes.
 //! Nothing here reads files or calls libseccomp.
 
+mod accumulator;
 mod errno;
 mod flatten;
 mod json;

@@ -127,7 +127,7 @@ pub enum Note {
         /// Index in `syscalls`; `None` for the default action.
         rule: Option<usize>,
     },
-    /// The number is cut: to 16 bits by runc, then an errno to 4095 by the kernel.
+    /// runc cuts the number to 16 bits.
     ErrnoCut {
         /// Index in `syscalls`; `None` for the default action.
         rule: Option<usize>,

@@ -112,6 +112,14 @@ pub enum OciReadError {
     /// runc refuses it.
     #[error("call write cannot be asked, runc refuses SCMP_ACT_NOTIFY for it")]
     WriteAsk,
+    /// libseccomp refuses it.
+    #[error("errno {errno} is too large, libseccomp takes 4094 at most")]
+    ErrnoLimit {
+        /// Index in `syscalls`; `None` for the default action.
+        rule: Option<usize>,
+        /// As it arrives.
+        errno: u16,
+    },
     /// runc refuses it.
     #[error("syscalls[{rule}] has an empty name, runc refuses it")]
     EmptyName {
@@ -158,6 +166,24 @@ pub enum OciReadError {
         call: String,
         /// Index in `syscalls`.
         rule: usize,
+        /// The convention.
+        abi: Abi,
+    },
+    /// A bug of libseccomp: its filter compares one half of an argument where it means another.
+    #[error(
+        "libseccomp's filter would mix up the halves of arguments in its tests for call {call} ({abi})"
+    )]
+    WrongWord {
+        /// The name.
+        call: String,
+        /// The convention.
+        abi: Abi,
+    },
+    /// A bug of libseccomp: its filter compares the architecture where it means the number.
+    #[error(
+        "libseccomp's filter for {abi} would not look at the number: each rule for a call that {abi} has is conditional, and others are for calls that it lacks"
+    )]
+    NumberNotLoaded {
         /// The convention.
         abi: Abi,
     },

@@ -77,6 +77,12 @@ pub enum OciError {
         /// The datum.
         datum: u16,
     },
+    /// libseccomp refuses it (`sys_chk_seccomp_action`).
+    #[error("{call} fails with errno 4095, libseccomp takes 4094 at most")]
+    LargestErrno {
+        /// Its name, or `unnamed calls`.
+        call: String,
+    },
     /// Profiles name calls.
     #[error("number {nr} has no name under {abi}, and its verdict is not the default")]
     Nameless {
@@ -213,6 +219,11 @@ fn action(call: &str, verdict: Verdict) -> Result<(Action, Option<u32>), OciErro
             return Err(OciError::TrapDatum {
                 call: call.to_owned(),
                 datum,
+            });
+        }
+        Verdict::Errno(4095) => {
+            return Err(OciError::LargestErrno {
+                call: call.to_owned(),
             });
         }
         Verdict::Errno(errno) => (Action::Errno, Some(errno.into())),
