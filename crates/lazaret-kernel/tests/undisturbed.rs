@@ -119,17 +119,17 @@ fn count_signals() {
         OVER.store(1, Ordering::Relaxed);
     }
     handle(libc::SIGRTMIN(), seen);
-    handle(libc::SIGRTMIN() + 1, over);
+    handle(libc::SIGUSR2, over);
     let thread = usize::try_from(raw(libc::SYS_gettid, [0; 6])).expect("a thread");
     confine();
     announce();
     std::thread::spawn(move || {
         hear_line();
         let process = std::process::id() as usize;
-        // Comes after all that wait already: lower numbers go first (signal(7)). Again and again, since it may come just
-        // before the call that it is to end.
+        // Whatever waits already is delivered with it, before the thread goes on (exit_to_user_mode_loop,
+        // kernel/entry/common.c). Again and again, since it may come just before the call that it is to end.
         loop {
-            let signal = libc::SIGRTMIN() as usize + 1;
+            let signal = libc::SIGUSR2 as usize;
             raw(libc::SYS_tgkill, [process, thread, signal, 0, 0, 0]);
             std::thread::yield_now();
         }
@@ -315,18 +315,23 @@ fn every_signal_arrives() {
         return;
     }
     let mut child = Confined::in_pid_namespace("signals");
-    let sent = 200;
-    for _ in 0..sent {
-        // real-time signals are counted, not merged (signal(7))
-        let tid = [child.pid, child.tid].map(|id| id as usize);
-        let signal = libc::SIGRTMIN() as usize;
-        let returned = raw(libc::SYS_tgkill, [tid[0], tid[1], signal, 0, 0, 0]);
-        assert_eq!(returned, 0);
-        assert_eq!(
-            read(child.tid, container(&child)).expect("read"),
-            one_filter()
-        );
-    }
+    let sent = 5000;
+    std::thread::scope(|scope| {
+        let ids = [child.pid, child.tid].map(|id| id as usize);
+        let sender = scope.spawn(move || {
+            for _ in 0..sent {
+                // real-time signals are counted, not merged (signal(7))
+                let signal = libc::SIGRTMIN() as usize;
+                let returned = raw(libc::SYS_tgkill, [ids[0], ids[1], signal, 0, 0, 0]);
+                assert_eq!(returned, 0);
+                std::thread::yield_now();
+            }
+        });
+        while !sender.is_finished() {
+            let chain = read(child.tid, container(&child)).expect("read");
+            assert_eq!(chain, one_filter());
+        }
+    });
     child.tell("how many?");
     assert_eq!(child.hear(), sent.to_string());
 }
