@@ -203,6 +203,8 @@ fn number(nr: u32, facts: &Facts, abi: Abi) -> String {
     match Abi::of(arch, nr) {
         // what a tracer sets to skip a call; libseccomp's filters look for it
         _ if nr == u32::MAX => "-1".to_string(),
+        // no call: a border between conventions
+        _ if nr >= X32_BIT << 1 => format!("{nr:#x}"),
         Some((Abi::X32, nr)) => format!("{}, x32", table::display(Abi::X32, nr)),
         Some((of, nr)) => table::display(of, nr).to_string(),
         None => nr.to_string(),
