@@ -78,6 +78,9 @@ fn atoms(branch: &Branch) -> Option<Vec<Atom>> {
     Some(atoms)
 }
 
+/// First and last value of a high half, and the ranges of the low half there.
+type Piece = (u32, u32, Vec<(u32, u32)>);
+
 /// A condition as one on its first half; `None` when it never holds.
 fn split(condition: &Condition) -> Option<Rest> {
     let halves = |value: u64| ((value >> 32) as u32, (value & 0xffff_ffff) as u32);
@@ -91,8 +94,7 @@ fn split(condition: &Condition) -> Option<Rest> {
         offset: low.offset + 4,
         mask: high_mask,
     };
-    // first and last value of the high half, and ranges of the low one
-    let mut pieces: Vec<(u32, u32, Vec<(u32, u32)>)> = Vec::new();
+    let mut pieces: Vec<Piece> = Vec::new();
     let mut add = |from: u32, to: u32, lows: (u32, u32)| match pieces.last_mut() {
         Some(piece) if (piece.0, piece.1) == (from, to) => piece.2.push(lows),
         _ => pieces.push((from, to, [lows].into())),

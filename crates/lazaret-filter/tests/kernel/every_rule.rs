@@ -61,7 +61,7 @@ fn rules() -> Vec<(&'static str, Entry)> {
         ("range, 32 bits", when(vec![condition(2, LOW, &[10..=20])])),
         (
             "range, 64 bits",
-            when(vec![condition(3, ALL, &[wide.clone()])]),
+            when(vec![condition(3, ALL, std::slice::from_ref(&wide))]),
         ),
         (
             "range to the end",
