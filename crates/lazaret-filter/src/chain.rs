@@ -52,6 +52,18 @@ pub enum ChainError {
 
 /// The length of a chain, oldest filter first.
 ///
+/// ```
+/// use lazaret_filter::chain::{check_length, converted};
+/// use lazaret_filter::program::{Instruction, Program, code};
+///
+/// let allow = Program::new(vec![Instruction::statement(code::RET_K, 0x7fff_0000)])?;
+/// // three instructions before, and two for the return
+/// assert_eq!(converted(&allow), 5);
+/// let length = check_length(&[allow.clone(), allow])?;
+/// assert_eq!((length.instructions, length.limit), (5 + 4 + 5, 32768));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Assumptions
 /// The kernel does not blind constants in filters: with `net.core.bpf_jit_harden` at 2, and at 1 for filters of unprivileged
 /// processes, each instruction with a constant becomes several more (`bpf_jit_blind_constants`, `kernel/bpf/core.c`), and

@@ -5,7 +5,7 @@
 //!                      entries ─ conditions ┘          (equal nodes once)
 //! ```
 //!
-//! A filter loads the architecture, then the number, searches the number's range with a tree that is optimal for the given
+//! A filter loads the architecture, then the number, finds the number's range by a search that runs few tests for the given
 //! weights, and only then looks at arguments. A call that is decided by its number alone meets only what
 //! `seccomp_is_const_allow` (`kernel/seccomp.c`, since 5.11) can follow, so the kernel puts it into its allow bitmap and runs
 //! no filter for it at all ([`crate::bitmap`]).
@@ -143,6 +143,21 @@ pub fn compile(table: &RuleTable) -> Result<Program, CompileError> {
 }
 
 /// Compiles a table so that frequent calls meet few instructions.
+///
+/// ```
+/// use lazaret_filter::abi::Abi;
+/// use lazaret_filter::compile::{Weights, compile_weighted};
+/// use lazaret_filter::rule::{Entry, Numbers, RuleTable, Verdict};
+///
+/// let asked = (0..300).step_by(2).map(|nr| (nr, Entry::always(Verdict::Ask)));
+/// let numbers = Numbers { entries: asked.collect(), otherwise: Verdict::Errno(1) };
+/// let rules = RuleTable::single(Abi::X86_64, numbers, Verdict::KillProcess);
+///
+/// // as counted by a recorder
+/// let counts = [((Abi::X86_64, 202), 81_000), ((Abi::X86_64, 232), 19_000)];
+/// let filter = compile_weighted(&rules, &Weights::from_iter(counts))?;
+/// # Ok::<(), lazaret_filter::compile::CompileError>(())
+/// ```
 ///
 /// # Guarantees
 /// As [`compile`]; the weights change the order of tests, never a verdict.
