@@ -11,12 +11,20 @@
 //! [`rule::RuleTable::decide`] is the meaning; everything else is measured against it:
 //!
 //! - [`table`] and [`constants`]: numbers, names, register arguments and the names of their values.
-//! - [`mod@compile`]: `eval(compile(table)?, call) == table.decide(call)` for every call.
+//! - [`rule`]: verdicts by convention and number, with conditions on masked arguments: values, sets, ranges.
+//! - [`mod@compile`]: `eval(compile(table)?, call) == table.decide(call)` for every call; few instructions, and with
+//!   [`compile::Weights`] few that run for frequent calls.
 //! - [`program`]: a filter that passes the kernel's own checks, whoever made it; also read from the kernel's bytes.
 //! - [`interpret`]: runs one filter, or the chain that a process has, as the kernel would.
 //! - [`mod@compare`]: where a chain is looser or stricter than a table, with a call that shows it.
 //! - `oci` (feature `serde`): a table as a `linux.seccomp` profile, refused where runc or libseccomp would bend it.
-//! - [`disasm`]: filters as text.
+//! - [`disasm`]: filters as text, with the names of calls, arguments and values.
+//! - [`mod@bitmap`]: which calls the kernel allows without running a filter.
+//! - [`mod@chain`]: whether one more filter fits into what a process has.
+//!
+//! Three properties that filters often lack, and that these have by construction: the architecture is always tested, and the
+//! conventions that share one (x86-64 and x32) are told apart; an argument is compared in the width that the kernel looks at;
+//! and a call that is decided by its number alone is decided before any argument is loaded.
 //!
 //! Pure: no operating system, no `unsafe`, no policy language. What a *policy* is, phases and the ask band are in
 //! `lazaret-core`; loading a filter is `lazaret-kernel`.
@@ -59,6 +67,11 @@
 #![forbid(unsafe_code)]
 
 extern crate alloc;
+
+/// The examples of the README are tested like those of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 pub mod abi;
 pub mod bitmap;
