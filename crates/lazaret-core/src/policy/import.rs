@@ -201,9 +201,10 @@ pub fn import(profile: &RuleTable, abi: Abi, subject: Subject) -> Result<Importe
     };
     let mut notes: Vec<Note> = profile
         .abis
-        .keys()
-        .filter(|other| **other != abi)
-        .map(|other| Note::Closed { abi: *other })
+        .iter()
+        // a convention can be there only for the number −1, which is no call
+        .filter(|(other, numbers)| **other != abi && numbers.otherwise != profile.foreign)
+        .map(|(other, _)| Note::Closed { abi: *other })
         .collect();
     let ceiling = left_of_ceiling(numbers, abi, &mut notes);
     notes.append(&mut import.notes);

@@ -308,13 +308,7 @@ mod tests {
     use lazaret_filter::rule::Values;
 
     /// Call, argument, mask, values, and what is said.
-    type Case = (
-        &'static str,
-        u8,
-        u64,
-        &'static [RangeInclusive<u64>],
-        &'static str,
-    );
+    type Case<'c> = (&'c str, u8, u64, &'c [RangeInclusive<u64>], &'c str);
 
     fn said(name: &str, arg: u8, mask: u64, ranges: &[RangeInclusive<u64>]) -> String {
         let values = Values::of(ranges.iter().cloned());
@@ -324,7 +318,7 @@ mod tests {
     #[test]
     fn conditions_have_names() {
         let int = 0xffff_ffff;
-        let cases: [Case; 16] = [
+        let cases: [Case<'_>; 16] = [
             ("socket", 0, int, &[2..=2], "family = AF_INET"),
             (
                 "socket",
