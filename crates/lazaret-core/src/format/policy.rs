@@ -16,6 +16,8 @@ pub use schema::schema;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
@@ -304,7 +306,27 @@ pub enum ValueV1 {
     /// A constant of the kernel, as `AF_INET`.
     Name(String),
     /// Every value from one to another.
-    Range(RangeV1),
+    Range(#[serde(deserialize_with = "range")] RangeV1),
+}
+
+/// A range as it is written. What serde derives would take the list `[10]` for `{from: 10}` too, and a list within a list
+/// of values is a slip that would let values through.
+fn range<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RangeV1, D::Error> {
+    struct Ends;
+
+    impl<'de> Visitor<'de> for Ends {
+        type Value = RangeV1;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a range {from: A, to: B}")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RangeV1, A::Error> {
+            RangeV1::deserialize(MapAccessDeserializer::new(map))
+        }
+    }
+
+    deserializer.deserialize_map(Ends)
 }
 
 /// Every value from one to another, both included.
