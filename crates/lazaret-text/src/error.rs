@@ -98,6 +98,16 @@ pub struct Finding {
     pub(crate) caret: usize,
 }
 
+impl Finding {
+    /// The same place, with other words.
+    pub(crate) fn saying(&self, what: &str) -> Finding {
+        Finding {
+            what: what.to_owned(),
+            ..self.clone()
+        }
+    }
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Finding {
@@ -139,6 +149,12 @@ impl Problems {
     #[must_use]
     pub fn found(&self) -> &[Finding] {
         &self.found
+    }
+
+    /// The first.
+    pub(crate) fn first(&self) -> &Finding {
+        // both ways to make one put at least one in: `From<Finding>`, and `new` of what is not empty
+        &self.found[0]
     }
 
     /// How many more there are.

@@ -66,38 +66,42 @@ pub fn finding(text: &str, error: &OciReadError) -> Finding {
         OciReadError::DefaultAsk => "defaultAction".to_owned(),
         _ => String::new(),
     };
-    let offset = match tree::parse(text) {
-        Ok(root) => locate(&root, &place).start,
-        // a text with a field twice is JSON and no YAML, and the place of the second is what is wanted
-        Err(_) => 0,
-    };
-    source.finding(offset, String::new(), &error.to_string())
+    let what = error.to_string();
+    match (tree::parse(text), error) {
+        (Ok(root), OciReadError::Unknown { .. }) => {
+            source.finding(locate(&root, &place).0.start, String::new(), &what)
+        }
+        (Ok(root), _) => source.finding(locate(&root, &place).1.start, String::new(), &what),
+        // as YAML the text is refused for the same reason, at the second of the two
+        (Err(problems), OciReadError::Twice { .. }) => problems.first().saying(&what),
+        // JSON that is no YAML, above all texts with surrogates: the place is in the words only
+        (Err(_), _) => source.finding(0, String::new(), &what),
+    }
 }
 
-/// Where a place is, written as `syscalls[3].names`; the nearest place above it, where it is not.
-fn locate(root: &Located, place: &str) -> At {
+/// Where the field or element of a place stands, written as `syscalls[3].names`, and where its value; the nearest place above
+/// it, where it is not.
+fn locate(root: &Located, place: &str) -> (At, At) {
     let mut here = root;
     let mut at = root.at;
-    for segment in place
-        .split(['.', '['])
-        .filter(|segment| !segment.is_empty())
-    {
-        match &here.node {
-            Node::Map(fields) => {
-                let Some(field) = fields.iter().find(|field| field.name == segment) else {
-                    break;
-                };
-                (here, at) = (&field.value, field.at);
-            }
+    let segments = place.split(['.', '[']);
+    for segment in segments.filter(|segment| !segment.is_empty()) {
+        let below = match &here.node {
+            Node::Map(fields) => fields
+                .iter()
+                .find(|field| field.name == segment)
+                .map(|field| (field.at, &field.value)),
             Node::List(list) => {
                 let index = segment.trim_end_matches(']').parse::<usize>();
-                let Some(value) = index.ok().and_then(|index| list.get(index)) else {
-                    break;
-                };
-                (here, at) = (value, value.at);
+                let value = index.ok().and_then(|index| list.get(index));
+                value.map(|value| (value.at, value))
             }
-            _ => break,
-        }
+            _ => None,
+        };
+        let Some(below) = below else {
+            return (here.at, here.at);
+        };
+        (at, here) = below;
     }
-    at
+    (at, here.at)
 }

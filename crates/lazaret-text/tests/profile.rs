@@ -12,11 +12,11 @@ fn check(text: &str, wanted: &str) {
 fn problems_have_line_column_and_caret() {
     check(
         "{\n  \"defaultAction\": \"SCMP_ACT_MAYBE\"\n}\n",
-        "line 2 column 3: defaultAction: `SCMP_ACT_MAYBE` is not known\n2 |   \"defaultAction\": \"SCMP_ACT_MAYBE\"\n  |   ^",
+        "line 2 column 20: defaultAction: `SCMP_ACT_MAYBE` is not known\n2 |   \"defaultAction\": \"SCMP_ACT_MAYBE\"\n  |                    ^",
     );
     check(
         "{\"defaultAction\": \"SCMP_ACT_ERRNO\",\n\t\"syscalls\": [{\"names\": [\"é\"], \"action\": 7}]}",
-        "line 2 column 32: syscalls[0].action is a number, expected a string\n2 |     \"syscalls\": [{\"names\": [\"é\"], \"action\": 7}]}\n  |                                   ^",
+        "line 2 column 42: syscalls[0].action is a number, expected a string\n2 |     \"syscalls\": [{\"names\": [\"é\"], \"action\": 7}]}\n  |                                             ^",
     );
     check(
         "{\"defaultAction\": \"SCMP_ACT_ERRNO\",\r\n \"é\": }",
@@ -53,7 +53,7 @@ fn the_content_decides_what_a_file_is() {
         .expect_err("refused")
         .to_string();
     assert!(
-        error.starts_with("profile `") && error.contains("line 1 column 2: "),
+        error.starts_with("profile `") && error.contains("line 1 column 19: "),
         "{error}"
     );
     let error = read("{}").expect_err("refused").to_string();

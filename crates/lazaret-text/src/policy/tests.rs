@@ -185,6 +185,12 @@ fn each_kind_of_value_is_told_from_the_others() {
             "3:31 metadata.revision: expected a whole number from 0 to 18446744073709551615, found `99999999999999999999`",
         ],
     );
+    check(
+        &[("[AF_INET, 10]", "[AF_INET, [10]]")],
+        &[
+            "15:40 rules[1].when[0].in[1]: expected a number, the name of a constant, or a range {from: A, to: B}",
+        ],
+    );
     // a field that is there and empty is a slip: without it the rule would be wider
     check(
         &[("    why: required", "    until:\n    why: required")],
