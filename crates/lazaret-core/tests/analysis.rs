@@ -125,7 +125,11 @@ fn an_explanation_has_causes_and_the_way_out() {
     );
     assert!(matches!(
         to_allow("clone3")[..],
-        [ToAllow::DropDenial(_), ToAllow::AddRule { .. }]
+        [
+            ToAllow::LeaveCeiling,
+            ToAllow::DropDenial(_),
+            ToAllow::AddRule { .. }
+        ]
     ));
     assert_eq!(policy.explain(9999).name, None);
     assert!(

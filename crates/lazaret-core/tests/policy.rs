@@ -1,6 +1,7 @@
 //! The policy language by cases: what is refused, where, and what the accepted means. Both sides of each rule.
 
 use lazaret_core::filter::abi::Abi;
+use lazaret_core::filter::oci::{Listener, OciError, profile};
 use lazaret_core::filter::rule::{Call, Verdict};
 use lazaret_core::filter::table::nr_of;
 use lazaret_core::format::policy::PolicyV1;
@@ -174,12 +175,184 @@ fn bands_follow_the_rules() {
 }
 
 #[test]
+fn a_range_holds_from_its_first_value_to_its_last() {
+    let policy = policy(
+        r#"{"allow":["listen"],"when":[{"arg":"backlog","in":[{"from":2,"to":5},9,{"from":4294967290}]}],"why":""},
+           {"allow":["socket"],"when":[{"arg":"family","in":[{"from":"AF_INET","to":"AF_IPX"}]},{"arg":"type","mask":240,"in":[{"to":32}]}],"why":""}"#,
+    );
+    let allowed = |name: &str, args: &[u64]| {
+        policy.decide(Phase::Serving, &call(name, args)).verdict == Verdict::Allow
+    };
+    let backlog = |value| allowed("listen", &[3, value]);
+    for inside in [2, 3, 5, 9, 0xffff_fffa, 0xffff_ffff, 0xdead_0000_0004] {
+        assert!(backlog(inside), "{inside:#x}");
+    }
+    for outside in [0, 1, 6, 8, 10, 0xffff_fff9, 0x1_0000_0000] {
+        assert!(!backlog(outside), "{outside:#x}");
+    }
+    // the ends may have names, and a mask is put on before the comparison
+    for (family, kind, wanted) in [
+        (2, 0, true),
+        (4, 0x2f, true),
+        (1, 0, false),
+        (5, 0, false),
+        (3, 0x10f, true),
+        (3, 0x30, false),
+    ] {
+        assert_eq!(
+            allowed("socket", &[family, kind]),
+            wanted,
+            "{family} {kind:#x}"
+        );
+    }
+}
+
+#[test]
+fn a_list_is_no_range() {
+    let listen = |value: &str| {
+        let rule = format!(
+            r#"{{"allow":["listen"],"when":[{{"arg":"backlog","in":[{value}]}}],"why":""}}"#
+        );
+        serde_json::from_str::<PolicyV1>(&text(&rule, &[]))
+    };
+    assert!(listen(r#"{"from":10}"#).is_ok());
+    for slip in ["[10]", "[10,20]", "[]", "null"] {
+        assert!(listen(slip).is_err(), "{slip}");
+    }
+}
+
+#[test]
+fn what_is_asked_is_never_the_kernels_to_allow() {
+    let policy = policy(
+        r#"{"ask":["mkdir"],"why":""},{"ask":["unlink"],"during":["stopping"],"why":""},
+           {"allow":["socket"],"when":[{"arg":"family","in":[{"from":1,"to":10}]}],"why":""},
+           {"ask":["socket"],"when":[{"arg":"family","in":[2,16]}],"why":""},
+           {"allow":["bind"],"until":"serving","why":""},{"ask":["bind"],"why":""}"#,
+    );
+    let decided = |phase, name: &str, args: &[u64]| policy.decide(phase, &call(name, args)).verdict;
+    assert_eq!(decided(Phase::Serving, "mkdir", &[]), Verdict::Allow);
+    assert_eq!(decided(Phase::Serving, "unlink", &[]), Verdict::Errno(13));
+    assert_eq!(decided(Phase::Stopping, "unlink", &[]), Verdict::Allow);
+    assert_eq!(decided(Phase::Serving, "socket", &[16]), Verdict::Allow);
+    assert_eq!(decided(Phase::Serving, "socket", &[17]), Verdict::Errno(13));
+    let (profile, bpf) = (policy.kernel_table(), policy.bpf_table());
+    for (name, args, in_profile, in_bpf) in [
+        ("mkdir", &[][..], Verdict::Ask, Verdict::Ask),
+        ("unlink", &[], Verdict::Ask, Verdict::Ask),
+        ("bind", &[], Verdict::Ask, Verdict::Ask),
+        // libseccomp cannot ask about a part of a call
+        ("socket", &[1], Verdict::Ask, Verdict::Allow),
+        ("socket", &[2], Verdict::Ask, Verdict::Ask),
+        ("socket", &[16], Verdict::Ask, Verdict::Ask),
+        ("socket", &[17], Verdict::Ask, Verdict::Ask),
+    ] {
+        assert_eq!(
+            profile.decide(&call(name, args)),
+            in_profile,
+            "{name} {args:?}"
+        );
+        assert_eq!(bpf.decide(&call(name, args)), in_bpf, "{name} {args:?}");
+    }
+    assert_eq!(
+        policy.static_table().decide(&call("mkdir", &[])),
+        Verdict::Allow,
+        "static: nobody can be asked"
+    );
+}
+
+#[test]
+fn what_a_profile_cannot_say_is_asked() {
+    let ranges = r#"{"allow":["mmap"],"when":[{"arg":"len","in":[{"from":4096,"to":1073741823}]}],"why":""}"#;
+    let many: Vec<String> = (0..40).map(|value| (2 * value).to_string()).collect();
+    let many = format!(
+        r#"{{"allow":["socket"],"when":[{{"arg":"family","in":[{0}]}},{{"arg":"protocol","in":[{0}]}}],"why":""}}"#,
+        many.join(",")
+    );
+    let flags = r#"{"allow":["clone"],"when":[{"arg":"flags","mask":65535,"in":[{"from":1,"to":65535}]}],"why":""}"#;
+    let policy = policy(&format!("{ranges},{many},{flags}"));
+    let (profile, bpf) = (policy.kernel_table(), policy.bpf_table());
+    for (name, inside, outside) in [
+        ("mmap", &[0, 0x2000][..], &[0, 0x4000_0000][..]),
+        ("socket", &[78, 1, 78], &[78, 1, 79]),
+        ("clone", &[17], &[0]),
+    ] {
+        assert_eq!(profile.decide(&call(name, inside)), Verdict::Ask, "{name}");
+        assert_eq!(profile.decide(&call(name, outside)), Verdict::Ask, "{name}");
+        assert_eq!(bpf.decide(&call(name, inside)), Verdict::Allow, "{name}");
+        assert_eq!(bpf.decide(&call(name, outside)), Verdict::Ask, "{name}");
+    }
+    // the ceiling stays the kernel's, also over a call that is asked as a whole
+    for table in [profile, bpf] {
+        let namespace = table.decide(&call("clone", &[0x1000_0011]));
+        assert_eq!(namespace, Verdict::Errno(13));
+    }
+}
+
+#[test]
+fn a_number_without_a_name_is_a_call_like_any_other_but_for_profiles() {
+    let policy = policy(
+        r#"{"allow":[1000],"why":""},{"ask":[1001],"why":""},{"deny":[1002],"errno":"ENOSYS","why":""}"#,
+    );
+    let number = |nr| Call::new(Abi::X86_64, nr);
+    let bpf = policy.bpf_table();
+    for (nr, decided, kernel) in [
+        (1000, Verdict::Allow, Verdict::Allow),
+        (1001, Verdict::Allow, Verdict::Ask),
+        (1002, Verdict::Errno(38), Verdict::Errno(38)),
+        (1003, Verdict::Errno(13), Verdict::Errno(13)),
+    ] {
+        assert_eq!(
+            policy.decide(Phase::Serving, &number(nr)).verdict,
+            decided,
+            "{nr}"
+        );
+        assert_eq!(bpf.decide(&number(nr)), kernel, "{nr}");
+    }
+    let listener = Listener {
+        path: "/run/gate".to_owned(),
+        metadata: String::new(),
+    };
+    assert_eq!(
+        profile(&policy.kernel_table(), Some(&listener)),
+        Err(OciError::Nameless {
+            nr: 1000,
+            abi: Abi::X86_64
+        })
+    );
+    let under = text("", &[("ceiling", "[1000]")]);
+    let under = read(&under).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(under.bpf_table().decide(&number(1000)), Verdict::Errno(13));
+}
+
+#[test]
+fn a_deny_names_the_errno_of_a_call_under_the_ceiling() {
+    let with = policy(r#"{"deny":["clone3","bpf"],"errno":"ENOSYS","why":""}"#);
+    let without = policy("");
+    for phase in Phase::ALL {
+        for name in ["clone3", "bpf"] {
+            let clone3 = call(name, &[]);
+            assert_eq!(with.decide(phase, &clone3).verdict, Verdict::Errno(38));
+            assert_eq!(without.decide(phase, &clone3).verdict, Verdict::Errno(13));
+            assert_eq!(with.kernel_table().decide(&clone3), Verdict::Errno(38));
+            assert_eq!(without.kernel_table().decide(&clone3), Verdict::Errno(13));
+        }
+    }
+}
+
+#[test]
 fn unknown_fields_are_errors() {
     for (place, json) in [
         ("top", text("", &[("surprise", "1")])),
         (
             "rule",
             text(r#"{"allow":["read"],"why":"","log":true}"#, &[]),
+        ),
+        (
+            "range",
+            text(
+                r#"{"allow":["listen"],"when":[{"arg":"backlog","in":[{"from":1,"until":2}]}],"why":""}"#,
+                &[],
+            ),
         ),
         (
             "environment",
@@ -195,7 +368,12 @@ fn unknown_fields_are_errors() {
         let error = serde_json::from_str::<PolicyV1>(&json)
             .expect_err(place)
             .to_string();
-        assert!(error.contains("unknown field"), "{place}: {error}");
+        let wanted = match place {
+            // one of several forms: none of them has the field
+            "range" => "expected a number, the name of a constant, or a range {from: A, to: B}",
+            _ => "unknown field",
+        };
+        assert!(error.contains(wanted), "{place}: {error}");
     }
 }
 

@@ -227,6 +227,13 @@ fn conditions() -> Vec<Case> {
             r#"{"allow":["socket"],"when":[{"arg":"family","in":["AF_UNIX"]}],"why":""}"#,
         ),
         rule(
+            r#"{"allow":["socket"],"when":[{"arg":"domain","in":["AF_UNX"]}],"why":""}"#,
+            &[
+                "rules[1].when[0].in[0]: unknown constant `AF_UNX` for argument `domain` of `socket`, did you mean `AF_UNIX`?",
+            ],
+            r#"{"allow":["socket"],"when":[{"arg":"domain","in":["AF_UNIX"]}],"why":""}"#,
+        ),
+        rule(
             r#"{"allow":["socket"],"when":[{"arg":"type","in":[1]},{"arg":"type","in":[2]}],"why":""}"#,
             &[
                 "rules[1].when[1].arg: two conditions on argument `type`: join them in one mask and list",

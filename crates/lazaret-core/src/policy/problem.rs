@@ -199,7 +199,10 @@ pub enum What {
         arg: String,
     },
     /// No constant of this name for the argument.
-    #[error("unknown constant `{name}` for argument `{arg}` of `{call}`")]
+    #[error(
+        "unknown constant `{name}` for argument `{arg}` of `{call}`{}",
+        did_you_mean(near)
+    )]
     UnknownConstant {
         /// The constant.
         name: String,
@@ -207,6 +210,8 @@ pub enum What {
         arg: String,
         /// The call.
         call: String,
+        /// The nearest one.
+        near: Option<&'static str>,
     },
     /// A value with bits outside the mask or the argument's width can never hold.
     #[error("value {value:#x} has bits outside the mask {mask:#x}, the condition could never hold")]

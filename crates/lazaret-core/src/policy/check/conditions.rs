@@ -175,10 +175,13 @@ impl Reader {
         match constants::value(argument.call, argument.definition.name, name) {
             Some(value) => self.within(at, argument, value),
             None => {
+                let known = constants::vocabulary(argument.call, argument.definition.name);
+                let known = known.unwrap_or_default().iter().map(|&(known, _)| known);
                 let what = What::UnknownConstant {
                     name: name.chars().take(80).collect(),
                     arg: argument.name.to_string(),
                     call: argument.call.to_string(),
+                    near: nearest(name, known),
                 };
                 self.problem(at.clone(), what);
                 None
