@@ -40,7 +40,7 @@ pub enum EvalError {
 /// # Errors
 /// [`EvalError::InstructionPointer`].
 pub fn eval(program: &Program, call: &Call) -> Result<Evaluated, EvalError> {
-    let (raw, executed) = run(program, call, None, &mut |_, _| {})?;
+    let (raw, executed) = run(program, call, None)?;
     Ok(Evaluated {
         verdict: Verdict::from_raw(raw),
         executed,
@@ -56,7 +56,7 @@ pub fn eval(program: &Program, call: &Call) -> Result<Evaluated, EvalError> {
 /// # Errors
 /// [`EvalError::EmptyChain`], or as [`eval`] for any filter.
 pub fn eval_chain(chain: &[Program], call: &Call) -> Result<Evaluated, EvalError> {
-    eval_chain_seen(chain, call, None, &mut |_, _, _| {})
+    strictest(chain, call, None)
 }
 
 /// [`eval_chain`] for a call that is made at this address: what filters that read the instruction pointer do, too.
@@ -68,46 +68,20 @@ pub fn eval_chain_at(
     call: &Call,
     instruction_pointer: u64,
 ) -> Result<Evaluated, EvalError> {
-    eval_chain_seen(chain, call, Some(instruction_pointer), &mut |_, _, _| {})
+    strictest(chain, call, Some(instruction_pointer))
 }
 
-/// What a run shows to whoever wants to know which other calls could end differently.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Seen {
-    /// The accumulator was loaded from a word of `struct seccomp_data`: 0 is the number, 1 the architecture, 4 to 15 are
-    /// halves of arguments, the low one first.
-    Loaded {
-        /// The word's index.
-        word: usize,
-    },
-    /// A test of `word & mask` against a constant.
-    Compared {
-        /// The word that the accumulator holds.
-        word: usize,
-        /// All ones when no `and` was in between.
-        mask: u32,
-        /// The constant.
-        k: u32,
-        /// Whether the test was for bits (`jset`), not for equality or order.
-        bits: bool,
-    },
-}
-
-/// [`eval_chain`], with what the run saw: `seen` gets the indices of filter and instruction.
-pub(crate) fn eval_chain_seen(
+fn strictest(
     chain: &[Program],
     call: &Call,
     instruction_pointer: Option<u64>,
-    seen: &mut impl FnMut(usize, usize, Seen),
 ) -> Result<Evaluated, EvalError> {
     // ACTION_ONLY in kernel/seccomp.c: the upper half as a signed number
     let action = |raw: u32| (raw & 0xffff_0000).cast_signed();
     let mut strictest: Option<u32> = None;
     let mut executed = 0;
-    for (filter, program) in chain.iter().enumerate().rev() {
-        let (raw, ran) = run(program, call, instruction_pointer, &mut |at, what| {
-            seen(filter, at, what);
-        })?;
+    for program in chain.iter().rev() {
+        let (raw, ran) = run(program, call, instruction_pointer)?;
         // a chain has at most 32768 instructions (MAX_INSNS_PER_PATH, kernel/seccomp.c), and a slice cannot make this wrap
         executed += ran;
         if strictest.is_none_or(|so_far| action(raw) < action(so_far)) {
@@ -145,14 +119,11 @@ fn run(
     program: &Program,
     call: &Call,
     instruction_pointer: Option<u64>,
-    seen: &mut impl FnMut(usize, Seen),
 ) -> Result<(u32, u32), EvalError> {
     let instructions = program.instructions();
     let mut a: u32 = 0;
     let mut x: u32 = 0;
     let mut memory = [0u32; MEMORY_WORDS];
-    // what `a` is, as long as it is a word of the data or a part of it
-    let mut source: Option<(usize, u32)> = None;
     let mut pc: usize = 0;
     let mut executed: u32 = 0;
     loop {
@@ -162,68 +133,42 @@ fn run(
         let i = instructions[at];
         pc += 1;
         executed += 1;
-        if matches!(
-            i.code,
-            code::JEQ_K | code::JGT_K | code::JGE_K | code::JSET_K
-        ) && let Some((word, mask)) = source
-        {
-            let bits = i.code == code::JSET_K;
-            let k = i.k;
-            seen(
-                at,
-                Seen::Compared {
-                    word,
-                    mask,
-                    k,
-                    bits,
-                },
-            );
-        }
         let test = |holds: bool| usize::from(if holds { i.jt } else { i.jf });
-        // `Some` when the instruction changes the accumulator
-        let mut next: Option<u32> = None;
         match i.code {
             code::LD_W_ABS => {
-                let value = load(call, instruction_pointer, i.k)
+                a = load(call, instruction_pointer, i.k)
                     .ok_or(EvalError::InstructionPointer { at })?;
-                let word = (i.k / 4) as usize;
-                seen(at, Seen::Loaded { word });
-                a = value;
-                source = Some((word, u32::MAX));
             }
-            code::AND_K => {
-                a &= i.k;
-                source = source.map(|(word, mask)| (word, mask & i.k));
-            }
-            code::LD_W_LEN => next = Some(DATA_BYTES),
-            code::LD_IMM => next = Some(i.k),
-            code::LD_MEM => next = Some(memory[i.k as usize]),
-            code::ADD_K => next = Some(a.wrapping_add(i.k)),
-            code::ADD_X => next = Some(a.wrapping_add(x)),
-            code::SUB_K => next = Some(a.wrapping_sub(i.k)),
-            code::SUB_X => next = Some(a.wrapping_sub(x)),
-            code::MUL_K => next = Some(a.wrapping_mul(i.k)),
-            code::MUL_X => next = Some(a.wrapping_mul(x)),
+            code::LD_W_LEN => a = DATA_BYTES,
+            code::LD_IMM => a = i.k,
+            code::LD_MEM => a = memory[i.k as usize],
+            code::ADD_K => a = a.wrapping_add(i.k),
+            code::ADD_X => a = a.wrapping_add(x),
+            code::SUB_K => a = a.wrapping_sub(i.k),
+            code::SUB_X => a = a.wrapping_sub(x),
+            code::MUL_K => a = a.wrapping_mul(i.k),
+            code::MUL_X => a = a.wrapping_mul(x),
             // `Program::new` has refused a constant zero; for X it is "return 0" (bpf_convert_filter, net/core/filter.c)
             code::DIV_K | code::DIV_X => {
                 let divisor = if i.code == code::DIV_K { i.k } else { x };
                 match a.checked_div(divisor) {
-                    Some(quotient) => next = Some(quotient),
+                    Some(quotient) => a = quotient,
                     None => return Ok((0, executed)),
                 }
             }
-            code::OR_K => next = Some(a | i.k),
-            code::OR_X => next = Some(a | x),
-            code::AND_X => next = Some(a & x),
+            code::OR_K => a |= i.k,
+            code::OR_X => a |= x,
+            code::AND_K => a &= i.k,
+            code::AND_X => a &= x,
             // a shift by X uses its low five bits (___bpf_prog_run, kernel/bpf/core.c), as the wrapping shifts do
-            code::LSH_K => next = Some(a.wrapping_shl(i.k)),
-            code::LSH_X => next = Some(a.wrapping_shl(x)),
-            code::RSH_K => next = Some(a.wrapping_shr(i.k)),
-            code::RSH_X => next = Some(a.wrapping_shr(x)),
-            code::NEG => next = Some(a.wrapping_neg()),
-            code::XOR_K => next = Some(a ^ i.k),
-            code::XOR_X => next = Some(a ^ x),
-            code::TXA => next = Some(x),
+            code::LSH_K => a = a.wrapping_shl(i.k),
+            code::LSH_X => a = a.wrapping_shl(x),
+            code::RSH_K => a = a.wrapping_shr(i.k),
+            code::RSH_X => a = a.wrapping_shr(x),
+            code::NEG => a = a.wrapping_neg(),
+            code::XOR_K => a ^= i.k,
+            code::XOR_X => a ^= x,
+            code::TXA => a = x,
             code::TAX => x = a,
             code::LDX_W_LEN => x = DATA_BYTES,
             code::LDX_IMM => x = i.k,
@@ -242,10 +187,6 @@ fn run(
             code::RET_A => return Ok((a, executed)),
             // what is left of the codes that `Program::new` lets through: RET_K
             _ => return Ok((i.k, executed)),
-        }
-        if let Some(value) = next {
-            a = value;
-            source = None;
         }
     }
 }

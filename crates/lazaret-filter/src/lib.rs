@@ -1,11 +1,11 @@
-//! System call tables, rule tables, a compiler to classic BPF, an interpreter, and the comparison of what a kernel runs with
-//! what was meant: seccomp filters as values.
+//! System call tables, rule tables, a compiler to classic BPF, an interpreter, and the proof that what a kernel runs is what
+//! was meant: seccomp filters as values.
 //!
 //! ```text
 //!                     oci::profile ──► a runtime's libseccomp ─┐
 //!   rule::RuleTable ──┤                                        ├─► program::Program ─► interpret, disasm
 //!         │           compile::compile ────────────────────────┘          │
-//!         └────────────────────────► compare::compare ◄───────────────────┘
+//!         └──────────────────────────► prove::prove ◄─────────────────────┘
 //! ```
 //!
 //! [`rule::RuleTable::decide`] is the meaning; everything else is measured against it:
@@ -16,7 +16,7 @@
 //!   [`compile::Weights`] few that run for frequent calls.
 //! - [`program`]: a filter that passes the kernel's own checks, whoever made it; also read from the kernel's bytes.
 //! - [`interpret`]: runs one filter, or the chain that a process has, as the kernel would.
-//! - [`mod@compare`]: where a chain is looser or stricter than a table, with a call that shows it.
+//! - [`mod@prove`]: for every call at once, where a chain is looser or stricter than a table, with a call that shows it.
 //! - `oci` (feature `serde`): a table as a `linux.seccomp` profile, refused where runc or libseccomp would bend it.
 //! - [`disasm`]: filters as text, with the names of calls, arguments and values.
 //! - [`mod@bitmap`]: which calls the kernel allows without running a filter.
@@ -34,7 +34,7 @@
 //! ```
 //! use lazaret_filter::abi::Abi;
 //! use lazaret_filter::rule::{Branch, Call, Condition, Entry, Numbers, RuleTable, Verdict};
-//! use lazaret_filter::{compare, compile, constants, interpret, table};
+//! use lazaret_filter::{compile, constants, interpret, prove, table};
 //!
 //! let abi = Abi::X86_64;
 //! let socket = table::nr_of(abi, "socket").unwrap();
@@ -59,7 +59,7 @@
 //!
 //! // a filter that allows what the rules deny is found out
 //! rules.abis.get_mut(&abi).unwrap().otherwise = Verdict::Errno(1);
-//! let comparison = compare::compare(&rules, &[filter])?;
+//! let comparison = prove::prove(&rules, &[filter])?;
 //! assert_eq!(comparison.looser[0].found, Verdict::Allow);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -76,7 +76,6 @@ struct Readme;
 pub mod abi;
 pub mod bitmap;
 pub mod chain;
-pub mod compare;
 pub mod compile;
 pub mod constants;
 pub mod disasm;

@@ -8,10 +8,10 @@ use crate::call;
 use crate::config::Config;
 use crate::container::Papers;
 use lazaret_bundle::{TrustedKeys, store, verify};
-use lazaret_core::filter::abi::Abi;
-use lazaret_core::filter::compare::{Comparison, Difference, compare};
+use lazaret_core::filter::abi::{Abi, X32_BIT};
 use lazaret_core::filter::program::Program;
-use lazaret_core::filter::rule::{Entry, Numbers, RuleTable, Verdict};
+use lazaret_core::filter::prove::{Comparison, Difference, prove};
+use lazaret_core::filter::rule::{Call, Entry, Numbers, RuleTable, Verdict};
 use lazaret_core::filter::table;
 use lazaret_core::policy::Policy;
 use lazaret_kernel::filters::{self, ReadError};
@@ -93,8 +93,8 @@ pub(crate) fn asks_about_execve(claim: &Claim, tid: u32) -> Result<(), Refusal> 
     };
     let asked = RuleTable::single(HOST, numbers, Verdict::Allow);
     let comparison =
-        compare(&asked, &chain).map_err(|error| Refusal::because("filter-compare", &error))?;
-    if comparison.looser.is_empty() {
+        prove(&asked, &chain).map_err(|error| Refusal::because("filter-undecided", &error))?;
+    if comparison.is_at_least_as_strict() {
         return Ok(());
     }
     Err(Refusal::new(
@@ -178,16 +178,20 @@ fn check_metadata(found: &str, digest: &impl Display) -> Result<(), Refusal> {
     ))
 }
 
-/// Compares the kernel's filters for a thread with a policy; returns the calls that the kernel holds more strictly.
+/// Proves that the kernel's filters for a thread are at least as strict as a policy, for every call there can be; returns the
+/// calls that the kernel holds more strictly.
+///
+/// # Errors
+/// When they are looser, and when that cannot be decided.
 fn check_filters(
     policy: &Policy,
     tid: u32,
     namespace: NamespaceId,
 ) -> Result<Vec<String>, Refusal> {
     let chain = read_chain(tid, namespace)?;
-    let comparison = compare(&policy.kernel_table(), &chain)
-        .map_err(|error| Refusal::because("filter-compare", &error))?;
-    if comparison.looser.is_empty() {
+    let comparison = prove(&policy.kernel_table(), &chain)
+        .map_err(|error| Refusal::because("filter-undecided", &error))?;
+    if comparison.is_at_least_as_strict() {
         Ok(stricter(&comparison))
     } else {
         Err(Refusal::new("filter-looser", &looser(&comparison)))
@@ -208,42 +212,85 @@ fn looser(comparison: &Comparison) -> String {
     let Some(first) = comparison.looser.first() else {
         return String::new();
     };
-    let more = match comparison.looser.len() - 1 {
+    // the first is there
+    let more = match comparison.looser.len() - 1 + comparison.omitted.looser {
         0 => String::new(),
         more => format!(", and {more} more"),
     };
+    let when = if first.when.is_everything() {
+        String::new()
+    } else {
+        format!(" when {}", first.when)
+    };
     format!(
-        "the kernel's filter is looser than the policy: {} is {} instead of {}{more}",
+        "the kernel's filter is looser than the policy: {} is {} instead of {}{when}{more}",
         called(first),
         verdict(first.found),
         verdict(first.expected),
     )
 }
 
-/// The calls by name; numbers that no table names are only counted. A runtime's libseccomp answers those that are newer
-/// than itself with `ENOSYS`, hundreds of them.
+/// The calls by name; of numbers that no table names only the smallest is told. A runtime's libseccomp answers those that are
+/// newer than itself with `ENOSYS`, all of them.
 fn stricter(comparison: &Comparison) -> Vec<String> {
-    let (named, unnamed): (Vec<&Difference>, Vec<&Difference>) = comparison
-        .stricter
-        .iter()
-        .partition(|difference| call::name(&difference.call).is_some());
-    let mut names: Vec<String> = named.into_iter().map(called).collect();
+    let mut names = Vec::new();
+    let mut unnamed: Option<u32> = None;
+    let errnos = comparison.other.iter().filter(|other| other.matters());
+    for difference in comparison.stricter.iter().chain(errnos) {
+        let numbers = &difference.numbers;
+        let Some(abi) = difference.abi else {
+            names.push(called(difference));
+            continue;
+        };
+        let bit = if abi == Abi::X32 { X32_BIT } else { 0 };
+        let mut named = 0;
+        let listed = table::calls(abi).filter(|&(nr, _)| numbers.contains(&(nr | bit)));
+        for (_, name) in listed {
+            names.push(foreign(name, abi));
+            named += 1;
+        }
+        if abi == HOST && named <= numbers.end() - numbers.start() {
+            let first = numbers
+                .clone()
+                .find(|&nr| table::name_of(abi, nr).is_none());
+            unnamed = unnamed.into_iter().chain(first).min();
+        }
+    }
     names.sort();
     names.dedup();
-    if !unnamed.is_empty() {
-        names.push(format!("{} numbers without a name", unnamed.len()));
+    if let Some(first) = unnamed {
+        names.push(format!("numbers without a name from {first}"));
     }
     names
 }
 
-/// The call of a difference by name; by number, and convention where it is not the host's, when there is none.
+/// The calls of a difference by name; by number where they have none, and with the convention where it is not the host's.
 fn called(difference: &Difference) -> String {
-    let call = &difference.call;
-    let text = call::name(call).map_or_else(|| format!("call {:#x}", call.nr), str::to_owned);
-    match call::convention(call) {
-        Some(abi) if abi == HOST => text,
-        Some(abi) => format!("{text} ({abi})"),
-        None => format!("{text} (architecture {:#x})", call.arch),
+    let one = |nr: u32| {
+        let call = Call {
+            nr,
+            ..difference.call
+        };
+        call::name(&call).map_or_else(|| format!("call {nr:#x}"), str::to_owned)
+    };
+    let (first, last) = (*difference.numbers.start(), *difference.numbers.end());
+    let text = if first == last {
+        one(first)
+    } else {
+        format!("{} to {}", one(first), one(last))
+    };
+    match difference.abi {
+        Some(abi) => foreign(&text, abi),
+        None => format!("{text} (architecture {:#x})", difference.call.arch),
+    }
+}
+
+/// With the convention, where it is not the host's.
+fn foreign(text: &str, abi: Abi) -> String {
+    if abi == HOST {
+        text.to_owned()
+    } else {
+        format!("{text} ({abi})")
     }
 }
 
@@ -278,51 +325,102 @@ fn joined(items: impl IntoIterator<Item = impl Display>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lazaret_core::filter::rule::Call;
+    use lazaret_core::filter::compile::compile;
+    use lazaret_core::filter::rule::{Branch, Condition};
 
-    fn difference(abi: Abi, nr: u32) -> Difference {
-        Difference {
-            call: Call::new(abi, nr),
-            expected: Verdict::Errno(1),
-            found: Verdict::Allow,
-        }
+    /// The table with one change, against the filter of the table without it.
+    fn judge(from: &RuleTable, to: &RuleTable) -> Comparison {
+        prove(from, &[compile(to).expect("fits")]).expect("decided")
+    }
+
+    fn all(otherwise: Verdict) -> RuleTable {
+        let numbers = Numbers {
+            entries: [].into(),
+            otherwise,
+        };
+        let mut table = RuleTable::single(HOST, numbers.clone(), otherwise);
+        table.abis.insert(Abi::I386, numbers.clone());
+        table.abis.insert(Abi::X32, numbers);
+        table
+    }
+
+    fn with(table: &RuleTable, abi: Abi, nr: u32, entry: Entry) -> RuleTable {
+        let mut table = table.clone();
+        let numbers = table.abis.get_mut(&abi).expect("served");
+        numbers.entries.insert(nr, entry);
+        table
     }
 
     #[test]
-    fn differences_are_named() {
-        for (abi, nr, expected) in [
-            (HOST, 0xffff, "call 0xffff"),
-            (Abi::I386, 21, "mount (i386)"),
-            (Abi::X32, 165, "mount (x32)"),
+    fn what_is_looser_is_said_in_a_sentence() {
+        let denied = all(Verdict::Errno(1));
+        let allowed = |abi, nr| with(&denied, abi, nr, Entry::always(Verdict::Allow));
+        let condition = Condition {
+            arg: 1,
+            mask: 0xf,
+            values: [2].into(),
+        };
+        let some = Entry {
+            branches: vec![Branch {
+                all: vec![condition],
+                verdict: Verdict::Allow,
+            }],
+            otherwise: Verdict::Errno(1),
+        };
+        let mount = table::nr_of(HOST, "mount").expect("known");
+        let two = with(&allowed(Abi::I386, 21), HOST, 0xffff, some.clone());
+        for (table, expected) in [
+            (
+                allowed(HOST, mount),
+                "mount is allowed instead of denied with errno 1",
+            ),
+            (
+                allowed(HOST, 0xffff),
+                "call 0xffff is allowed instead of denied with errno 1",
+            ),
+            (
+                allowed(Abi::X32, 165),
+                "mount (x32) is allowed instead of denied with errno 1",
+            ),
+            (
+                two,
+                "mount (i386) is allowed instead of denied with errno 1, and 1 more",
+            ),
+            (
+                with(&denied, HOST, 0xffff, some),
+                "call 0xffff is allowed instead of denied with errno 1 when arg1 & 0xf == 2",
+            ),
         ] {
-            assert_eq!(called(&difference(abi, nr)), expected);
+            let said = looser(&judge(&denied, &table));
+            let prefix = "the kernel's filter is looser than the policy: ";
+            assert_eq!(said.strip_prefix(prefix), Some(expected));
         }
-        let comparison = Comparison {
-            looser: vec![difference(Abi::I386, 21), difference(HOST, 0xffff)],
-            ..Comparison::default()
-        };
-        assert_eq!(
-            looser(&comparison),
-            "the kernel's filter is looser than the policy: mount (i386) is allowed instead of denied with errno 1, \
-             and 1 more"
-        );
     }
 
     #[test]
-    fn stricter_calls_are_listed_by_name_and_the_rest_is_counted() {
-        let comparison = Comparison {
-            stricter: vec![
-                difference(Abi::I386, 21),
-                difference(HOST, 0xffff),
-                difference(HOST, 0xfffe),
-                difference(Abi::I386, 21),
-            ],
-            ..Comparison::default()
-        };
+    fn stricter_calls_are_listed_by_name() {
+        let asked = all(Verdict::Ask);
+        let enosys = Entry::always(Verdict::Errno(38));
+        let mut found = asked.clone();
+        for (abi, nr) in [
+            (Abi::I386, 21),
+            (HOST, 0xffff),
+            (HOST, 0xfffe),
+            (Abi::I386, 40_000),
+        ] {
+            found = with(&found, abi, nr, enosys.clone());
+        }
         assert_eq!(
-            stricter(&comparison),
-            ["mount (i386)", "2 numbers without a name"]
+            stricter(&judge(&asked, &found)),
+            ["mount (i386)", "numbers without a name from 65534"]
         );
+        // an errno for another is listed when one is ENOSYS
+        let denied = all(Verdict::Errno(1));
+        let nr = table::nr_of(HOST, "clone3").expect("known");
+        for (errno, expected) in [(38, &["clone3"][..]), (13, &[])] {
+            let other = with(&denied, HOST, nr, Entry::always(Verdict::Errno(errno)));
+            assert_eq!(stricter(&judge(&denied, &other)), expected);
+        }
     }
 
     #[test]

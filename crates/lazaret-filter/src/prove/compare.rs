@@ -9,6 +9,7 @@ use super::word::{self, ARCHITECTURE, NUMBER};
 use super::{Meaning, ProveError, Space, table};
 use crate::abi::{Abi, X32_BIT};
 use crate::rule::{Call, Verdict};
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 use core::ops::RangeInclusive;
@@ -183,6 +184,7 @@ impl Space {
             let first = (*raw.architectures.start(), *raw.numbers.start());
             (raw.abi.is_none(), first, raw.expected, raw.found)
         });
+        let mut known = BTreeMap::new();
         let mut comparison = Comparison::default();
         for raw in raw {
             let Comparison {
@@ -199,7 +201,7 @@ impl Space {
                 Kind::NoCall => (no_call, &mut omitted.no_call),
             };
             if list.len() < MAX_DIFFERENCES {
-                list.push(self.difference(raw, expected, found)?);
+                list.push(self.difference(raw, expected, found, &mut known)?);
             } else {
                 *omitted += 1;
             }
@@ -270,6 +272,7 @@ impl Space {
         raw: Raw,
         expected: &Meaning,
         found: &Meaning,
+        known: &mut BTreeMap<Set, Region>,
     ) -> Result<Difference, ProveError> {
         let (arguments, instruction_pointer) = region::smallest(&self.diagrams, raw.arguments);
         let call = Call {
@@ -289,7 +292,7 @@ impl Space {
             architectures: raw.architectures,
             abi: raw.abi,
             numbers: raw.numbers,
-            when: region::region(&mut self.diagrams, raw.arguments)?,
+            when: self.region_of(raw.arguments, known)?,
             call,
             instruction_pointer: matters.then_some(instruction_pointer),
             expected: raw.expected,

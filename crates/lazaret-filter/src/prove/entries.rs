@@ -1,8 +1,8 @@
 //! A meaning as a list: what each number of one convention gets, and on which arguments that depends.
 
-use super::bdd::{Full, Set};
+use super::bdd::Set;
 use super::region::{self, Region, Span};
-use super::word::NUMBER;
+use super::word::{ARCHITECTURE, NUMBER};
 use super::{Meaning, ProveError, Space, table};
 use crate::abi::{Abi, X32_BIT};
 use crate::rule::Verdict;
@@ -86,7 +86,7 @@ impl Space {
     /// Reads calls of one architecture by their numbers.
     fn numbers_of(&self, calls: Set) -> Result<Vec<Span>, ProveError> {
         let mut architectures = Vec::new();
-        let levels = region::levels(super::word::ARCHITECTURE);
+        let levels = region::levels(ARCHITECTURE);
         region::spans(&self.diagrams, calls, &levels, 1, &mut architectures);
         let mut spans = Vec::new();
         let levels = region::levels(NUMBER);
@@ -103,14 +103,5 @@ impl Space {
             }
         }
         Ok(spans)
-    }
-
-    fn region_of(&mut self, set: Set, known: &mut BTreeMap<Set, Region>) -> Result<Region, Full> {
-        if let Some(region) = known.get(&set) {
-            return Ok(region.clone());
-        }
-        let region = region::region(&mut self.diagrams, set)?;
-        known.insert(set, region.clone());
-        Ok(region)
     }
 }

@@ -280,6 +280,16 @@ impl Space {
         })
     }
 
+    /// [`region::region`], once for each set.
+    fn region_of(&mut self, set: Set, known: &mut BTreeMap<Set, Region>) -> Result<Region, Full> {
+        if let Some(region) = known.get(&set) {
+            return Ok(region.clone());
+        }
+        let region = region::region(&mut self.diagrams, set)?;
+        known.insert(set, region.clone());
+        Ok(region)
+    }
+
     fn check(&self, meaning: &Meaning) -> Result<(), ProveError> {
         if Arc::ptr_eq(&self.identity, &meaning.space) {
             Ok(())
@@ -323,12 +333,19 @@ fn add<K: Ord>(
 
 /// Compares a chain of filters, oldest first, with a table.
 ///
+/// # Flow
+/// The meaning of the table, the meaning of the chain, and where they differ, all in a [`Space`] of their own.
+///
 /// # Guarantees
 /// [`Comparison::is_equal`] and [`Comparison::is_at_least_as_strict`] hold for every call there can be. Every difference that
 /// is listed shows a call for which `interpret` and [`RuleTable::decide`] disagree.
 ///
 /// # Assumptions
 /// The programs are the chain that the kernel runs, whole and in its order.
+///
+/// # Caveats
+/// A filter that compares two arguments with each other, or multiplies them, is undecided; those of libseccomp, systemd and this
+/// crate compare with constants. What is said of [`NO_CALL`] is in [`Comparison::no_call`] and makes nothing looser.
 ///
 /// # Errors
 /// When it cannot be decided within the bounds, with the instruction at fault where there is one.

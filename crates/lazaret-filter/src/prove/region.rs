@@ -16,7 +16,7 @@ pub const MAX_CUBES: usize = 16;
 pub const MAX_VALUES: usize = 16;
 
 /// The most nodes of a diagram that is read for one operand; a larger one is shown path by path.
-const MAX_READ: usize = 1 << 12;
+const MAX_READ: usize = 1 << 10;
 
 /// What a condition looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
