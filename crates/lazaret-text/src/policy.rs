@@ -1,7 +1,7 @@
 //! The policy language as text: YAML in, with every problem at its line and column, and YAML out.
 //!
-//! Three stages, each with all the problems it can find: the tree of values ([`crate::tree`]), the wire types
-//! ([`crate::shape`]), the meaning (`lazaret-core`).
+//! Three stages, each with all the problems it can find: the tree of values (`tree`), the wire types
+//! (`shape`), the meaning (`lazaret-core`).
 
 mod write;
 
