@@ -2,8 +2,8 @@
 #![cfg(feature = "serde")]
 
 use lazaret_filter::abi::Abi;
-use lazaret_filter::oci::{Listener, OciError, OciSeccomp, profile};
-use lazaret_filter::rule::{Branch, Condition, Entry, Numbers, RuleTable, Verdict};
+use lazaret_filter::oci::{Listener, OciError, OciSeccomp, Operator, profile};
+use lazaret_filter::rule::{Branch, Condition, Entry, Numbers, RuleTable, Values, Verdict};
 use lazaret_filter::table::nr_of;
 use serde_json::{Value, json};
 
@@ -270,4 +270,68 @@ fn order_of_branches() {
     // what the default says anyway is not written down
     let profile = one(vec![deny_unix, allow_inet]).expect("cannot both hold");
     assert_eq!(profile.syscalls.len(), 1);
+}
+
+#[test]
+fn ranges() {
+    let one = |mask: u64, ranges: Vec<std::ops::RangeInclusive<u64>>| {
+        let condition = Condition {
+            arg: 1,
+            mask,
+            values: Values::of(ranges),
+        };
+        let branch = Branch {
+            all: vec![condition],
+            verdict: Verdict::Allow,
+        };
+        let profile = without_listener(&table(vec![("lseek", entry(vec![branch], EPERM))]))?;
+        let args = profile.syscalls.into_iter().flat_map(|rule| rule.args);
+        Ok(args
+            .map(|arg| (arg.op, arg.value, arg.value_two))
+            .collect::<Vec<_>>())
+    };
+    let whole = u64::MAX;
+    let masked = |mask, datum| (Operator::MaskedEqual, mask, datum);
+    assert_eq!(
+        one(whole, vec![0..=99]),
+        Ok(vec![(Operator::LessOrEqual, 99, 0)])
+    );
+    assert_eq!(
+        one(whole, vec![99..=whole]),
+        Ok(vec![(Operator::GreaterOrEqual, 99, 0)])
+    );
+    assert_eq!(
+        one(whole, vec![0..=98, 100..=whole]),
+        Ok(vec![(Operator::NotEqual, 99, 0)])
+    );
+    // few values one by one
+    assert_eq!(
+        one(whole, vec![7..=8]),
+        Ok(vec![(Operator::Equal, 7, 0), (Operator::Equal, 8, 0)])
+    );
+    // aligned blocks: 64 to 127, 128 to 129
+    assert_eq!(
+        one(INT, vec![64..=129]),
+        Ok(vec![masked(INT - 63, 64), masked(INT - 1, 128)])
+    );
+    // of the values 1 to 4, only 1 and 4 have no bit outside the mask; libseccomp would take 2 for 0
+    assert_eq!(one(5, vec![1..=4]), Ok(vec![masked(5, 1), masked(5, 4)]));
+    let (call, arg) = ("lseek", 1);
+    assert_eq!(one(INT, vec![0..=INT]), Err(OciError::NoBits { call, arg }));
+    let even = whole - 1;
+    assert_eq!(
+        one(even, vec![0..=1000]),
+        Err(OciError::Range { call, arg })
+    );
+}
+
+#[test]
+fn what_libseccomp_refuses() {
+    assert_eq!(
+        without_listener(&table(vec![("read", always(Verdict::Errno(4095)))])),
+        Err(OciError::LargestErrno {
+            call: "read".to_owned()
+        })
+    );
+    without_listener(&table(vec![("read", always(Verdict::Errno(4094)))])).expect("taken");
 }

@@ -2,6 +2,8 @@
 //!
 //! What libseccomp or runc would turn into something else than the table means is refused here.
 
+use super::meaning::{Engine, meaning};
+use super::read::OciReadError;
 use super::{Action, Architecture, OciArg, OciSeccomp, OciSyscall, Operator};
 use crate::abi::Abi;
 use crate::compile::{CompileError, check_table};
@@ -11,9 +13,16 @@ use alloc::borrow::ToOwned;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::ops::RangeInclusive;
 
 /// The most argument combinations of one call's conditions: each becomes a rule of its own.
 pub const MAX_RULES_PER_CALL: usize = 256;
+
+/// Up to so many values are named one by one, as people would.
+const MAX_SINGLES: usize = 32;
+
+/// Blocks that are looked at for one condition; most of a range can lie in gaps of its mask.
+const MAX_STEPS: usize = 1 << 16;
 
 /// Who is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,9 +46,9 @@ pub enum OciError {
         /// Conventions of the table.
         found: usize,
     },
-    /// Too many values to name them one by one.
+    /// Too many blocks to name them one by one.
     #[error(
-        "call {call} compares argument {arg} with a range of more than {MAX_RULES_PER_CALL} values, a profile has only single ones"
+        "call {call} compares argument {arg} with ranges that need more than {MAX_RULES_PER_CALL} masked comparisons"
     )]
     Range {
         /// Its name.
@@ -127,6 +136,9 @@ pub enum OciError {
         /// Its name.
         call: &'static str,
     },
+    /// What runc or libseccomp would refuse or do by accident.
+    #[error("profile would not mean the table")]
+    Engine(#[from] OciReadError),
     /// A bound against runaway products.
     #[error("call {call} needs {found} rules, the limit is {MAX_RULES_PER_CALL}")]
     TooManyRules {
@@ -188,7 +200,7 @@ pub fn profile(table: &RuleTable, listener: Option<&Listener>) -> Result<OciSecc
         Some(_) if !asked => return Err(OciError::NothingAsked),
         _ => {}
     }
-    Ok(OciSeccomp {
+    let profile = OciSeccomp {
         default_action,
         default_errno_ret,
         architectures: alloc::vec![architecture],
@@ -204,7 +216,10 @@ pub fn profile(table: &RuleTable, listener: Option<&Listener>) -> Result<OciSecc
                 args,
             })
             .collect(),
-    })
+    };
+    // libseccomp's accidents
+    meaning(&profile, &Engine::debian12().on(abi).without_stub())?;
+    Ok(profile)
 }
 
 /// What names are grouped by.
@@ -287,8 +302,8 @@ fn check_branch(call: &'static str, branch: &Branch) -> Result<(), OciError> {
         if !seen.insert(arg) {
             return Err(OciError::SameArgument { call, arg });
         }
-        let values = single_values(call, condition)?;
-        found = found.saturating_mul(values.len());
+        let comparisons = alternatives(call, condition)?;
+        found = found.saturating_mul(comparisons.len());
     }
     if found > MAX_RULES_PER_CALL {
         return Err(OciError::TooManyRules { call, found });
@@ -310,43 +325,130 @@ fn check_order(call: &'static str, branches: &[Branch]) -> Result<(), OciError> 
 
 /// Whether some argument shows that the branches cannot both hold.
 fn exclude(a: &Branch, b: &Branch) -> bool {
-    let apart = |a: &Condition, b: &Condition| {
-        let common = a.mask & b.mask;
-        a.arg == b.arg
-            && match (
-                a.values.singles(MAX_RULES_PER_CALL),
-                b.values.singles(MAX_RULES_PER_CALL),
-            ) {
-                (Some(a), Some(b)) => a.iter().all(|x| b.iter().all(|y| (x ^ y) & common != 0)),
-                _ => false,
-            }
-    };
     a.all.iter().any(|x| b.all.iter().any(|y| apart(x, y)))
 }
 
-/// The values of a condition; a profile compares with one value at a time.
-fn single_values(call: &'static str, condition: &Condition) -> Result<Vec<u64>, OciError> {
-    let values = condition.values.singles(MAX_RULES_PER_CALL);
-    values.ok_or(OciError::Range {
-        call,
-        arg: condition.arg,
+fn apart(a: &Condition, b: &Condition) -> bool {
+    if a.arg != b.arg {
+        return false;
+    }
+    if a.mask == b.mask {
+        let overlap = |x: &RangeInclusive<u64>, y: &RangeInclusive<u64>| {
+            x.start() <= y.end() && y.start() <= x.end()
+        };
+        return a
+            .values
+            .ranges()
+            .all(|x| b.values.ranges().all(|y| !overlap(&x, &y)));
+    }
+    let common = a.mask & b.mask;
+    match (
+        a.values.singles(MAX_RULES_PER_CALL),
+        b.values.singles(MAX_RULES_PER_CALL),
+    ) {
+        (Some(a), Some(b)) => a.iter().all(|x| b.iter().all(|y| (x ^ y) & common != 0)),
+        _ => false,
+    }
+}
+
+/// Comparisons of which exactly one holds where the condition does.
+fn alternatives(call: &'static str, condition: &Condition) -> Result<Vec<OciArg>, OciError> {
+    if let Some(values) = condition.values.singles(MAX_SINGLES) {
+        // a value with a bit outside the mask never occurs, and libseccomp would cut the bit off
+        let occur = values
+            .into_iter()
+            .filter(|value| value & !condition.mask == 0);
+        let compare = |value| compare_bits(condition.arg, condition.mask, value);
+        return Ok(occur.map(compare).collect());
+    }
+    match whole(condition) {
+        Some(comparison) => Ok(alloc::vec![comparison]),
+        None => blocks(call, condition),
+    }
+}
+
+/// A condition that one comparison of all 64 bits says.
+fn whole(condition: &Condition) -> Option<OciArg> {
+    if condition.mask != u64::MAX {
+        return None;
+    }
+    let ranges: Vec<(u64, u64)> = condition
+        .values
+        .ranges()
+        .map(RangeInclusive::into_inner)
+        .collect();
+    let (op, value) = match *ranges.as_slice() {
+        [(0, last)] => (Operator::LessOrEqual, last),
+        [(first, u64::MAX)] => (Operator::GreaterOrEqual, first),
+        // ranges do not touch, so there is a value between them
+        [(0, last), (first, u64::MAX)] if first - last == 2 => (Operator::NotEqual, last + 1),
+        _ => return None,
+    };
+    Some(OciArg {
+        index: condition.arg,
+        value,
+        value_two: 0,
+        op,
     })
 }
 
-/// One value of each condition, in every combination.
+/// The condition's ranges cut into aligned blocks, each of which a masked comparison says.
+fn blocks(call: &'static str, condition: &Condition) -> Result<Vec<OciArg>, OciError> {
+    let Condition { arg, mask, values } = condition;
+    let too_many = || OciError::Range { call, arg: *arg };
+    let mut found = Vec::new();
+    let mut steps = 0;
+    for range in values.ranges() {
+        let (mut first, last) = range.into_inner();
+        loop {
+            steps += 1;
+            if found.len() > MAX_RULES_PER_CALL || steps > MAX_STEPS {
+                return Err(too_many());
+            }
+            let size = block_bits(first, last, *mask);
+            // at most 63, see `block_bits`
+            let inside = (1u64 << size) - 1;
+            // others never occur
+            if first & !mask == 0 {
+                found.push(compare_bits(*arg, mask & !inside, first));
+            }
+            match (first | inside).checked_add(1) {
+                Some(next) if next <= last => first = next,
+                _ => break,
+            }
+        }
+    }
+    if found
+        .iter()
+        .any(|comparison| comparison.value == 0 && comparison.op == Operator::MaskedEqual)
+    {
+        return Err(OciError::NoBits { call, arg: *arg });
+    }
+    Ok(found)
+}
+
+/// How many low bits are free in the largest block that begins with `first`, ends with `last` or before, and is not cut by
+/// gaps of the mask; 63 at most.
+fn block_bits(first: u64, last: u64, mask: u64) -> u32 {
+    let free = first.trailing_zeros().min(mask.trailing_ones()).min(63);
+    let fits = |bits: &u32| first | ((1u64 << bits) - 1) <= last;
+    (0..=free).rev().find(fits).unwrap_or(0)
+}
+
+/// One comparison for each condition, in every combination.
 fn combinations(
     call: &'static str,
     conditions: &[Condition],
 ) -> Result<Vec<Vec<OciArg>>, OciError> {
     let mut all: Vec<Vec<OciArg>> = alloc::vec![Vec::new()];
     for condition in conditions {
-        let values = single_values(call, condition)?;
+        let comparisons = alternatives(call, condition)?;
         all = all
             .into_iter()
             .flat_map(|args| {
-                values.clone().into_iter().map(move |value| {
+                comparisons.iter().map(move |comparison| {
                     let mut args = args.clone();
-                    args.push(compare_arg(condition, value));
+                    args.push(comparison.clone());
                     args
                 })
             })
@@ -358,9 +460,8 @@ fn combinations(
     Ok(all)
 }
 
-fn compare_arg(condition: &Condition, datum: u64) -> OciArg {
-    let index = condition.arg;
-    if condition.mask == u64::MAX {
+fn compare_bits(index: u8, mask: u64, datum: u64) -> OciArg {
+    if mask == u64::MAX {
         return OciArg {
             index,
             value: datum,
@@ -370,7 +471,7 @@ fn compare_arg(condition: &Condition, datum: u64) -> OciArg {
     }
     OciArg {
         index,
-        value: condition.mask,
+        value: mask,
         value_two: datum,
         op: Operator::MaskedEqual,
     }

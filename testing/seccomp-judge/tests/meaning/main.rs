@@ -4,3 +4,4 @@
 mod calls;
 mod random;
 mod real;
+mod tables;
