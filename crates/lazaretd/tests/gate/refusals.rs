@@ -5,6 +5,7 @@ use lazaret_bundle::key::{Algorithm, PrivateKey};
 use lazaret_core::digest::Digest;
 use lazaret_core::filter::abi::Abi;
 use lazaret_core::filter::compile::compile;
+use lazaret_core::filter::program::{Instruction, Program, code};
 use lazaret_core::filter::rule::{Entry, Numbers, RuleTable, Verdict};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -20,13 +21,7 @@ fn check(node: &mut Node, check: &str, reason: &str) {
     check_with(node, &program, &policy.digest().to_string(), check, reason);
 }
 
-fn check_with(
-    node: &mut Node,
-    program: &lazaret_core::filter::program::Program,
-    metadata: &str,
-    check: &str,
-    reason: &str,
-) {
+fn check_with(node: &mut Node, program: &Program, metadata: &str, check: &str, reason: &str) {
     node.start();
     let mut events = node.watch();
     let mut container = node.create_with(program, metadata);
@@ -184,6 +179,40 @@ fn a_looser_filter_in_the_kernel() {
         "filter-looser",
         reason,
     );
+}
+
+/// One product of two arguments decides whether everything is allowed: nobody can say what that filter does.
+#[test]
+fn a_filter_that_cannot_be_followed() {
+    if skipped() {
+        return;
+    }
+    let mut node = Node::new();
+    let policy = Paper::default().policy();
+    node.install(&policy, &node.key);
+    let mut instructions = vec![
+        Instruction::statement(code::LD_W_ABS, 16),
+        Instruction::statement(code::TAX, 0),
+        Instruction::statement(code::LD_W_ABS, 24),
+        Instruction::statement(code::MUL_X, 0),
+        Instruction::jump(code::JEQ_K, 0x1234_5677, 0, 1),
+        Instruction::statement(code::RET_K, Verdict::Allow.to_raw()),
+    ];
+    let program = compile(&policy.kernel_table()).expect("compiled");
+    instructions.extend(program.instructions());
+    let program = Program::new(instructions).expect("the kernel takes it");
+    node.start();
+    let mut events = node.watch();
+    let mut container = node.create_with(&program, &policy.digest().to_string());
+    container.go();
+    let refused = events.until("refused");
+    assert_eq!(refused["check"], "filter-undecided", "{refused}");
+    assert_eq!(
+        refused["reason"],
+        "undecided: filter 0, instruction 3: its result cannot be followed, and instruction 4 depends on it"
+    );
+    events.until("ended");
+    drop(container);
 }
 
 #[test]
