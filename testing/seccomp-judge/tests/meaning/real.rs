@@ -9,6 +9,7 @@ use lazaret_filter::oci::{
     Action, Architecture, Engine, Host, Listener, Note, OciSeccomp, meaning, profile, read,
 };
 use lazaret_filter::program::Program;
+use lazaret_filter::prove::prove;
 use lazaret_filter::rule::{Branch, Call, Condition, Entry, Numbers, RuleTable, Verdict};
 use lazaret_filter::table::{calls, nr_of};
 use seccomp_judge::{Search, compile, compile_for, number, runc};
@@ -47,6 +48,13 @@ fn check(name: &str, kernel: (u16, u16), capabilities: &str) {
     let with_stub = meaning(&profile, &Engine::debian12()).expect(name);
     let filter = runc(&profile).expect(name);
     let with_stubs = compare(&profile, &with_stub, &filter, (8000, true), 3);
+    for (expected, found) in [
+        (&meant, compile(&profile).expect(name).0),
+        (&with_stub, filter),
+    ] {
+        let proof = prove(&expected.0, &[found]).expect(name);
+        assert!(proof.is_equal(), "{name}: {proof:#?}");
+    }
     let all = compared + in_tree + with_stubs;
     println!("{name} {kernel:?}: {all} calls");
     assert!(all >= 100_000, "{name}: {all}");
@@ -225,6 +233,8 @@ fn the_judge_makes_the_filters_that_runc_made() {
         let judged = runc(&profile).expect("libseccomp takes it");
         assert_eq!(judged, kernels, "{kind}");
         let meant = meaning(&profile, &Engine::debian12()).expect("has a meaning");
+        let proof = prove(&meant.0, std::slice::from_ref(&kernels)).expect("decided");
+        assert!(proof.is_equal(), "{kind}: {proof:#?}");
         compare(&profile, &meant, &kernels, (4000, true), 5);
     }
 }
