@@ -4,8 +4,10 @@
 //! (`shape`), the meaning (`lazaret-core`).
 
 mod write;
+mod written;
 
 pub use write::write;
+pub use written::Text;
 
 use crate::error::{Finding, Problems, TextError};
 use crate::shape;

@@ -183,22 +183,18 @@ fn list(problems: &[Unsayable]) -> String {
 /// What the language cannot say, or a result that is no policy.
 pub fn import(profile: &RuleTable, abi: Abi, subject: Subject) -> Result<Imported, ImportError> {
     let numbers = profile.abis.get(&abi).ok_or(ImportError::NotServed(abi))?;
-    let mut import = Import::new(abi, numbers.otherwise);
-    for (&nr, entry) in &numbers.entries {
-        import.entry(nr, entry);
+    let default = |found| ImportError::Unsayable(vec![Unsayable::Default { found }]);
+    let (otherwise, errno) = usual(numbers, abi).ok_or_else(|| default(numbers.otherwise))?;
+    let mut import = Import::new(abi, otherwise);
+    let named = table::calls(abi).map(|(nr, _)| nr);
+    let all: BTreeSet<u32> = named.chain(numbers.entries.keys().copied()).collect();
+    for nr in all {
+        let entry = numbers.entries.get(&nr).cloned();
+        import.entry(nr, &entry.unwrap_or(Entry::always(numbers.otherwise)));
     }
-    let errno = errno_name(numbers.otherwise);
-    if errno.is_none() {
-        import.problems.insert(
-            0,
-            Unsayable::Default {
-                found: numbers.otherwise,
-            },
-        );
-    }
-    let (Some(errno), []) = (errno, import.problems.as_slice()) else {
+    if !import.problems.is_empty() {
         return Err(ImportError::Unsayable(import.problems));
-    };
+    }
     let mut notes: Vec<Note> = profile
         .abis
         .iter()
@@ -241,6 +237,24 @@ fn errno_name(verdict: Verdict) -> Option<&'static str> {
         Verdict::Errno(38) => Some("ENOSYS"),
         _ => None,
     }
+}
+
+/// The errno with which most of the calls that have a name are refused, if a policy can say it. The default of a filter can be
+/// another one: runc answers numbers that are newer than its libseccomp with ENOSYS.
+fn usual(numbers: &Numbers, abi: Abi) -> Option<(Verdict, &'static str)> {
+    let Verdict::Errno(_) = numbers.otherwise else {
+        return None;
+    };
+    let mut counts: BTreeMap<Verdict, usize> = BTreeMap::new();
+    for (nr, _) in table::calls(abi) {
+        let entry = numbers.entries.get(&nr);
+        let verdict = entry.map_or(numbers.otherwise, |entry| entry.otherwise);
+        if errno_name(verdict).is_some() {
+            *counts.entry(verdict).or_default() += 1;
+        }
+    }
+    let (verdict, _) = counts.into_iter().max_by_key(|(_, count)| *count)?;
+    Some((verdict, errno_name(verdict)?))
 }
 
 /// The calls of `default` of which the profile allows nothing.
