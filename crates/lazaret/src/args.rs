@@ -1,5 +1,11 @@
 //! What was typed: the clap definitions, validation only, no effects. What it means is in the module of each verb.
 
+mod filters;
+
+pub use filters::{
+    Compile, Decide, Import, Inspect, PolicyVerb, ProfileHost, Prove, Source, Target,
+};
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -50,6 +56,10 @@ pub enum Verb {
     Compile(Compile),
     /// One verdict, and the rule that gave it.
     Decide(Decide),
+    /// What the filters allow that the kernel runs for a container or a process, or that a file holds.
+    Inspect(Inspect),
+    /// Prove that filters mean what a policy or a profile says, or show the calls that tell them apart.
+    Prove(Prove),
     /// Signing keys.
     #[command(subcommand)]
     Key(KeyVerb),
@@ -213,75 +223,6 @@ pub struct Synth {
     /// What the policy says beside its rules.
     #[command(flatten)]
     pub naming: Naming,
-}
-
-/// `lazaret policy`
-#[derive(Debug, Subcommand)]
-pub enum PolicyVerb {
-    /// Check a policy; every problem with its line and column.
-    Check {
-        /// The policy text.
-        file: PathBuf,
-    },
-    /// Show a policy as a table.
-    Show {
-        /// The policy text.
-        file: PathBuf,
-    },
-}
-
-/// `lazaret compile`
-#[derive(Debug, Args)]
-pub struct Compile {
-    /// The policy text.
-    pub file: PathBuf,
-    /// To what.
-    #[arg(long, value_enum)]
-    pub to: Target,
-    /// One ordinary filter for hosts without the daemon: every phase's calls, everything else an errno.
-    #[arg(long = "static")]
-    pub static_mode: bool,
-    /// The gate's socket that the profile names.
-    #[arg(
-        long,
-        value_name = "SOCKET",
-        default_value = "/run/lazaret/gate.sock",
-        conflicts_with = "static_mode"
-    )]
-    pub listener: PathBuf,
-    /// The output [default: standard output].
-    #[arg(short, long, value_name = "FILE")]
-    pub out: Option<PathBuf>,
-}
-
-/// To what a policy is compiled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Target {
-    /// The raw array of `sock_filter`, native byte order.
-    Bpf,
-    /// `linux.seccomp` of an OCI configuration, as runtimes and containerd load it.
-    Oci,
-    /// The filter as text, with call names.
-    Disasm,
-}
-
-/// `lazaret decide`
-#[derive(Debug, Args)]
-pub struct Decide {
-    /// The policy text.
-    pub file: PathBuf,
-    /// The phase.
-    #[arg(long, value_parser = phase)]
-    pub phase: lazaret_core::phase::Phase,
-    /// The calling convention [default: the policy's].
-    #[arg(long)]
-    pub arch: Option<lazaret_core::filter::abi::Abi>,
-    /// The call's name or number.
-    #[arg(long, value_name = "NAME|NR")]
-    pub call: String,
-    /// Up to six register arguments, decimal or 0x…, separated by commas.
-    #[arg(long, value_delimiter = ',', value_parser = number, value_name = "A0,A1,…", num_args = 0..=6)]
-    pub args: Vec<u64>,
 }
 
 /// `lazaret key`

@@ -5,20 +5,29 @@
 
 pub mod args;
 pub mod bench;
+pub mod calls;
 pub mod cleanup;
+pub mod columns;
 pub mod compile;
 pub mod control;
+pub mod decide;
 pub mod doctor;
 pub mod engine;
 pub mod exercise;
 pub mod exit;
+pub mod given;
 pub mod inspect;
+pub mod inspected;
 pub mod learn;
 pub mod man;
+pub mod meaning;
 pub mod pages;
+pub mod policy;
 pub mod progress;
+pub mod prove;
 pub mod record;
 pub mod report;
+pub mod source;
 pub mod trust;
 
 use args::{Cli, Verb};
@@ -36,9 +45,11 @@ pub fn run(cli: &Cli) -> Outcome {
         Verb::Record(args) => learn::record_only(args),
         Verb::Exercise(args) => exercise::main(&args.what, format),
         Verb::Synth(args) => learn::synth_only(args, format),
-        Verb::Policy(verb) => compile::policy(verb, format),
+        Verb::Policy(verb) => policy::main(verb, format),
         Verb::Compile(args) => compile::main(args),
-        Verb::Decide(args) => compile::decide(args, format),
+        Verb::Decide(args) => decide::main(args, format),
+        Verb::Inspect(args) => inspected::main(args, format),
+        Verb::Prove(args) => prove::main(args, format),
         Verb::Key(verb) => trust::key(verb, format),
         Verb::Sign(args) => trust::sign(args, format),
         Verb::Verify(args) => trust::verify(args, format),

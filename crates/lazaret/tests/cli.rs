@@ -84,30 +84,13 @@ impl Desk {
 }
 
 #[test]
-fn policies_are_checked_and_shown() {
+fn policies_are_checked() {
     let desk = Desk::new();
     desk.check(
         &["policy", "check", "policy.yaml"],
         0,
         "t revision 1: sha256:",
     );
-    let shown = desk.check(&["policy", "show", "policy.yaml"], 0, "start-up only");
-    assert!(
-        shown
-            .lines()
-            .any(|line| line.starts_with("bind") && line.contains("ask")),
-        "{shown}"
-    );
-    let json = desk
-        .run(&["--format", "json", "policy", "show", "policy.yaml"])
-        .stdout;
-    for line in String::from_utf8_lossy(&json).lines() {
-        let value: serde_json::Value = serde_json::from_str(line).expect("one JSON object a line");
-        assert_eq!(
-            (value["type"].as_str(), value["v"].as_u64()),
-            (Some("call"), Some(1))
-        );
-    }
 }
 
 #[test]
@@ -283,7 +266,11 @@ fn compiled_forms_are_what_they_say() {
         "",
     );
     assert_eq!(read("p.bpf").len() % 8, 0, "struct sock_filter has 8 bytes");
-    desk.check(&["compile", "policy.yaml", "--to", "disasm"], 0, "read");
+    desk.check(
+        &["compile", "policy.yaml", "--to", "disasm"],
+        0,
+        "rt_sigreturn",
+    );
     // same input, same bytes
     desk.check(
         &["compile", "policy.yaml", "--to", "bpf", "-o", "q.bpf"],
