@@ -157,7 +157,8 @@ pub enum OciReadError {
         /// The convention.
         abi: Abi,
     },
-    /// libseccomp would change a part of its tree that two places share, which makes rules hold where they should not.
+    /// libseccomp would change a part of its tree that two places share, which makes rules hold where they should not, or never
+    /// comes to an end.
     #[error(
         "what libseccomp makes of syscalls[{rule}] with earlier rules for call {call} is an accident ({abi}); give each range of an argument its own rule without further conditions"
     )]
