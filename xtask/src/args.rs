@@ -44,6 +44,8 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=1440))]
         minutes: u32,
     },
+    /// Our compiler and prover beside libseccomp and seccompiler: medians and ratios of one run
+    Bench,
     /// Makes the images that the demo and the tests start
     Images,
     /// Starts a private engine with the images loaded, and runs until Ctrl-C

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use xtask::host::HostCannot;
 use xtask::setup::Setup;
-use xtask::{cleanup, demo, deny, fuzz, tables, test, tidy};
+use xtask::{bench, cleanup, demo, deny, fuzz, tables, test, tidy};
 
 use crate::args::{Args, Command, Part};
 
@@ -60,6 +60,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
                 None => fuzz::run(&setup, &fuzz::TARGETS, *minutes),
             }
         }
+        Command::Bench => bench::run(&Setup::prepare()?),
         Command::Images => {
             let setup = Setup::prepare()?;
             let hapi = setup.hapi()?;
