@@ -179,7 +179,7 @@ fn jumps_of_every_distance_around_255() {
     // 255 one way needs a trampoline of the other at just that place
     for (way, seen) in ["jt", "jf"].iter().zip(distances) {
         let missing: Vec<u8> = (240..=254).filter(|by| !seen.contains(by)).collect();
-        assert_eq!(missing, [], "{way}");
+        assert_eq!(missing, Vec::<u8>::new(), "{way}");
     }
 }
 
