@@ -262,7 +262,7 @@ fn what_is_asked_is_never_the_kernels_to_allow() {
 
 #[test]
 fn what_a_profile_cannot_say_is_asked() {
-    let ranges = r#"{"allow":["mmap"],"when":[{"arg":"len","in":[{"from":4096,"to":1073741823}]}],"why":""}"#;
+    let ranges = r#"{"allow":["mmap"],"when":[{"arg":"addr","in":[{"from":1,"to":1073741822}]},{"arg":"len","in":[{"from":4097,"to":1073741822}]}],"why":""}"#;
     let many: Vec<String> = (0..40).map(|value| (2 * value).to_string()).collect();
     let many = format!(
         r#"{{"allow":["socket"],"when":[{{"arg":"family","in":[{0}]}},{{"arg":"protocol","in":[{0}]}}],"why":""}}"#,
@@ -272,7 +272,7 @@ fn what_a_profile_cannot_say_is_asked() {
     let policy = policy(&format!("{ranges},{many},{flags}"));
     let (profile, bpf) = (policy.kernel_table(), policy.bpf_table());
     for (name, inside, outside) in [
-        ("mmap", &[0, 0x2000][..], &[0, 0x4000_0000][..]),
+        ("mmap", &[1, 0x2000][..], &[1, 0x4000_0000][..]),
         ("socket", &[78, 1, 78], &[78, 1, 79]),
         ("clone", &[17], &[0]),
     ] {
@@ -326,15 +326,33 @@ fn a_number_without_a_name_is_a_call_like_any_other_but_for_profiles() {
 
 #[test]
 fn a_deny_names_the_errno_of_a_call_under_the_ceiling() {
-    let with = policy(r#"{"deny":["clone3","bpf"],"errno":"ENOSYS","why":""}"#);
-    let without = policy("");
-    for phase in Phase::ALL {
-        for name in ["clone3", "bpf"] {
-            let clone3 = call(name, &[]);
-            assert_eq!(with.decide(phase, &clone3).verdict, Verdict::Errno(38));
-            assert_eq!(without.decide(phase, &clone3).verdict, Verdict::Errno(13));
-            assert_eq!(with.kernel_table().decide(&clone3), Verdict::Errno(38));
-            assert_eq!(without.kernel_table().decide(&clone3), Verdict::Errno(13));
+    // without a deny libc must be able to fall back from clone3
+    for (rules, bpf, clone3) in [
+        (
+            r#"{"deny":["clone3","bpf"],"errno":"ENOSYS","why":""}"#,
+            38,
+            38,
+        ),
+        (
+            r#"{"deny":["clone3","bpf"],"errno":"EPERM","why":""}"#,
+            1,
+            1,
+        ),
+        ("", 13, 38),
+    ] {
+        let policy = policy(rules);
+        for (name, errno) in [("bpf", bpf), ("clone3", clone3)] {
+            let call = call(name, &[]);
+            for phase in Phase::ALL {
+                assert_eq!(policy.decide(phase, &call).verdict, Verdict::Errno(errno));
+            }
+            for table in [
+                policy.kernel_table(),
+                policy.bpf_table(),
+                policy.static_table(),
+            ] {
+                assert_eq!(table.decide(&call), Verdict::Errno(errno));
+            }
         }
     }
 }
@@ -388,7 +406,9 @@ fn a_name_of_another_architecture_is_a_warning_under_allow_and_an_error_under_de
     );
     refused(
         &text(r#"{"deny":["fadvise64_64"],"why":""}"#, &[]),
-        &["rules[1].deny[0]: unknown system call `fadvise64_64` for x86_64"],
+        &[
+            "rules[1].deny[0]: unknown system call `fadvise64_64` for x86_64, did you mean `fadvise64`?",
+        ],
     );
 }
 

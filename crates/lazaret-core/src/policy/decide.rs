@@ -6,6 +6,7 @@ use crate::ceiling::Reach;
 use crate::phase::Phase;
 use lazaret_filter::abi::{Abi, X32_BIT};
 use lazaret_filter::rule::{Call, Entry, Numbers, RuleTable, Verdict};
+use lazaret_filter::table;
 
 /// A verdict and the rule that gave it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +54,7 @@ impl Policy {
             return Decision::errno(errno, Some(rule));
         }
         if self.under_ceiling(call) {
-            return Decision::errno(self.otherwise, None);
+            return Decision::errno(self.ceiling_errno(call.nr), None);
         }
         if phase == Phase::Prelude {
             return Decision {
@@ -77,6 +78,17 @@ impl Policy {
                 verdict: Verdict::Allow,
                 rule: Some(allow.rule),
             })
+    }
+
+    /// The errno of a call that the ceiling closes. libc takes another call for `clone3` when it hears ENOSYS, and gives up at
+    /// every other errno (glibc, `sysdeps/unix/sysv/linux/clone-internal.c`).
+    pub(super) fn ceiling_errno(&self, nr: u32) -> u16 {
+        const ENOSYS: u16 = 38;
+        if table::nr_of(self.abi, "clone3") == Some(nr) {
+            ENOSYS
+        } else {
+            self.otherwise
+        }
     }
 
     fn under_ceiling(&self, call: &Call) -> bool {

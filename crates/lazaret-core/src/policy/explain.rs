@@ -152,7 +152,10 @@ impl Policy {
         }
         let mut cases = Vec::new();
         match self.ceiling.get(&nr) {
-            Some(Reach::Always) => return vec![always(otherwise, Cause::Ceiling)],
+            Some(Reach::Always) => {
+                let verdict = Verdict::Errno(self.ceiling_errno(nr));
+                return vec![always(verdict, Cause::Ceiling)];
+            }
             Some(Reach::Unless { arg, mask }) => cases.push(Case {
                 when: vec![Condition {
                     arg: *arg,

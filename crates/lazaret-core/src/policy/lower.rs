@@ -156,7 +156,7 @@ impl Policy {
             return Err(errno);
         }
         if self.ceiling.get(&nr) == Some(&Reach::Always) {
-            return Err(self.otherwise);
+            return Err(self.ceiling_errno(nr));
         }
         Ok(rules.map_or(&[], |rules| rules.allows.as_slice()))
     }
