@@ -113,13 +113,14 @@ fn runs(ranges: &[Range], last: u32, aim: Aim) -> Vec<Run> {
         let end = ranges.get(at + 1).map_or(last, |next| next.start - 1);
         ranges[at].start == end
     };
-    let take = |begin: usize, end: usize| run(&ranges[begin..end], |at| is_single(begin + at));
+    let shape = |begin: usize, end: usize| shape(&ranges[begin..end], |at| is_single(begin + at));
     let all: u128 = ranges.iter().map(|range| range.weight).sum();
+    let all_log2 = sixteenths_log2(all);
     // of a run, and of the `jge` before it
-    let cost = |run: &Run, begin: usize| {
-        let tests = run.singles.len() + usize::from(begin > 0);
-        let depth = sixteenths_log2(all) - sixteenths_log2(run.weight);
-        let ran = run.singles_run * 16 + run.weight * depth;
+    let cost = |shape: &Shape, begin: usize| {
+        let tests = shape.tests + usize::from(begin > 0);
+        let depth = all_log2 - sixteenths_log2(shape.weight);
+        let ran = shape.singles_run * 16 + shape.weight * depth;
         match aim {
             Aim::Few => (tests, ran),
             Aim::Fast => (0, ran + all * 16 * tests as u128 / EXCHANGE),
@@ -130,9 +131,9 @@ fn runs(ranges: &[Range], last: u32, aim: Aim) -> Vec<Run> {
     for end in 1..=ranges.len() {
         let last_runs = (0..end)
             .rev()
-            .map_while(|begin| Some((begin, take(begin, end)?)));
-        let costs = last_runs.map(|(begin, run)| {
-            let (before, own) = (best[begin].0, cost(&run, begin));
+            .map_while(|begin| Some((begin, shape(begin, end)?)));
+        let costs = last_runs.map(|(begin, shape)| {
+            let (before, own) = (best[begin].0, cost(&shape, begin));
             ((before.0 + own.0, before.1 + own.1), begin)
         });
         best.push(costs.min().expect("one range by itself is a run"));
@@ -141,7 +142,8 @@ fn runs(ranges: &[Range], last: u32, aim: Aim) -> Vec<Run> {
     let mut end = ranges.len();
     while end > 0 {
         let (_, begin) = best[end];
-        runs.extend(take(begin, end));
+        let (own, start) = (&ranges[begin..end], ranges[begin].start);
+        runs.extend(shape(begin, end).map(|shape| Run::new(&shape, own, start)));
         end = begin;
     }
     runs.reverse();
@@ -162,8 +164,33 @@ fn sixteenths_log2(value: u128) -> u128 {
     u128::from(whole) * 16 + (fraction & 15)
 }
 
+/// What a run of neighbouring ranges would cost. Tried for many, so it needs no memory of its own.
+struct Shape {
+    rest: Id,
+    /// The ranges, by index, that do not lead to `rest`, the heaviest first; only the first `tests` count.
+    tested: [usize; MAX_SINGLES],
+    tests: usize,
+    weight: u128,
+    singles_run: u128,
+}
+
+impl Run {
+    /// The run of these ranges, which begin at `start`.
+    fn new(shape: &Shape, ranges: &[Range], start: u32) -> Run {
+        let tested = shape.tested.iter().take(shape.tests);
+        let singles = tested.filter_map(|&at| ranges.get(at));
+        Run {
+            start,
+            weight: shape.weight,
+            singles: singles.map(|range| (range.start, range.target)).collect(),
+            singles_run: shape.singles_run,
+            rest: shape.rest,
+        }
+    }
+}
+
 /// These ranges as a run; `None` when they cannot be one.
-fn run(ranges: &[Range], is_single: impl Fn(usize) -> bool) -> Option<Run> {
+fn shape(ranges: &[Range], is_single: impl Fn(usize) -> bool) -> Option<Shape> {
     let mut wide = ranges
         .iter()
         .enumerate()
@@ -182,27 +209,32 @@ fn run(ranges: &[Range], is_single: impl Fn(usize) -> bool) -> Option<Run> {
             targets.max_by_key(|target| share(*target))?
         }
     };
-    let mut tested: Vec<&Range> = ranges.iter().filter(|range| range.target != rest).collect();
-    if tested.len() > MAX_SINGLES {
-        return None;
+    let mut tested = [0; MAX_SINGLES];
+    let mut tests = 0;
+    let mut weight = 0;
+    for (at, range) in ranges.iter().enumerate() {
+        weight += range.weight;
+        if range.target != rest {
+            *tested.get_mut(tests)? = at;
+            tests += 1;
+        }
     }
-    // the heaviest first
-    tested.sort_by_key(|range| (core::cmp::Reverse(range.weight), range.start));
-    let weight = ranges.iter().map(|range| range.weight).sum();
-    let tested_weight: u128 = tested.iter().map(|range| range.weight).sum();
-    let places = 1..=tested.len() as u128;
-    let singles_run = tested
-        .iter()
-        .zip(places)
-        .map(|(r, n)| r.weight * n)
-        .sum::<u128>()
-        + (weight - tested_weight) * tested.len() as u128;
-    Some(Run {
-        start: ranges.first()?.start,
-        weight,
-        singles: tested.iter().map(|r| (r.start, r.target)).collect(),
-        singles_run,
+    // `tests` counts elements that were written; the ranges ascend, and a stable sort keeps equally heavy ones so
+    tested[..tests].sort_by_key(|&at| core::cmp::Reverse(ranges[at].weight));
+    let mut singles_run = 0;
+    let mut tested_weight = 0;
+    for (&at, place) in tested[..tests].iter().zip(1..) {
+        // `tested` holds indices of `ranges`
+        tested_weight += ranges[at].weight;
+        singles_run += ranges[at].weight * place;
+    }
+    singles_run += (weight - tested_weight) * tests as u128;
+    Some(Shape {
         rest,
+        tested,
+        tests,
+        weight,
+        singles_run,
     })
 }
 
