@@ -12,7 +12,6 @@ pub mod policy;
 pub mod profile;
 mod shape;
 mod source;
-mod suggest;
 mod tree;
 
 pub use error::{Finding, Problems, TextError, WriteError};

@@ -8,7 +8,7 @@
 //! What the fields are is said by the types alone. No value is checked here that the type does not check.
 
 use crate::source::Source;
-use crate::suggest::nearest;
+use lazaret_core::policy::near::nearest;
 use crate::tree::{At, Field, Located, Node};
 use serde::de::{
     DeserializeSeed, Deserializer, Error, Expected, IntoDeserializer, MapAccess, SeqAccess,

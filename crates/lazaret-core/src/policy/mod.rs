@@ -10,6 +10,7 @@ pub mod explain;
 pub mod import;
 pub mod lint;
 mod lower;
+pub mod near;
 mod problem;
 pub mod words;
 mod written;

@@ -1,5 +1,6 @@
 //! From places in the canonical text, by which a policy speaks of its rules, to places in the text as it was written.
 
+use super::check::canonicalise_rule;
 use super::{Place, Policy, Segment};
 use crate::format::policy::{CallV1, PolicyV1, RuleV1};
 use alloc::vec::Vec;
@@ -18,7 +19,8 @@ impl<'t> Written<'t> {
     #[must_use]
     pub fn new(policy: &'t Policy, text: &'t PolicyV1) -> Written<'t> {
         let mut order: Vec<usize> = (0..text.rules.len()).collect();
-        let canonical: Vec<RuleV1> = text.rules.iter().map(sorted).collect();
+        let mut canonical: Vec<RuleV1> = text.rules.clone();
+        canonical.iter_mut().for_each(canonicalise_rule);
         // as the check of the language sorts them; rules that are the same keep their order
         order.sort_by(|a, b| canonical.get(*a).cmp(&canonical.get(*b)));
         Written {
@@ -68,23 +70,4 @@ fn calls<'r>(rule: &'r RuleV1, list: &str) -> Option<&'r [CallV1]> {
         _ => return None,
     };
     list.as_deref()
-}
-
-/// A rule with its lists in canonical order.
-fn sorted(rule: &RuleV1) -> RuleV1 {
-    let mut rule = rule.clone();
-    for calls in [&mut rule.allow, &mut rule.ask, &mut rule.deny]
-        .into_iter()
-        .flatten()
-    {
-        calls.sort();
-    }
-    if let Some(phases) = &mut rule.during {
-        phases.sort();
-    }
-    for condition in &mut rule.when {
-        condition.values.sort();
-    }
-    rule.when.sort();
-    rule
 }

@@ -94,7 +94,7 @@ fn problems_of_meaning_have_line_column_and_caret() {
     assert_eq!(
         seen,
         format!(
-            "line 15 column 31: unknown constant `AF_INTER` for argument `family` of `socket`\n   |  \
+            "line 15 column 31: unknown constant `AF_INTER` for argument `family` of `socket`, did you mean `AF_INET`?\n   |  \
              (rules[1].when[0].in[0])\n15 | {line}\n   | {caret}^"
         )
     );

@@ -2,7 +2,7 @@
 
 use super::super::problem::{Place, What};
 use super::Reader;
-use super::near::nearest;
+use super::super::near::nearest;
 use crate::format::policy::CallV1;
 use alloc::borrow::Cow;
 use alloc::collections::BTreeSet;

@@ -2,7 +2,7 @@
 
 use super::super::problem::{Place, What};
 use super::Reader;
-use super::near::nearest;
+use super::super::near::nearest;
 use crate::format::policy::{ConditionV1, EndV1, ValueV1};
 use alloc::format;
 use alloc::string::ToString;

@@ -3,13 +3,12 @@
 mod calls;
 mod conditions;
 mod header;
-mod near;
 mod rules;
 
 use super::problem::{Place, PolicyError, Problem, What};
 use super::{CallRules, Mode, Policy, ServingWhen};
 use crate::ceiling::Reach;
-use crate::format::policy::{API_VERSION, CeilingV1, KIND, ModeV1, PolicyV1};
+use crate::format::policy::{API_VERSION, CeilingV1, KIND, ModeV1, PolicyV1, RuleV1};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -78,22 +77,25 @@ fn canonicalise(wire: &mut PolicyV1) {
     if let Some(evidence) = &mut wire.evidence {
         evidence.recordings.sort();
     }
-    for rule in &mut wire.rules {
-        for calls in [&mut rule.allow, &mut rule.ask, &mut rule.deny]
-            .into_iter()
-            .flatten()
-        {
-            calls.sort();
-        }
-        if let Some(phases) = &mut rule.during {
-            phases.sort();
-        }
-        for condition in &mut rule.when {
-            condition.values.sort();
-        }
-        rule.when.sort();
-    }
+    wire.rules.iter_mut().for_each(canonicalise_rule);
     wire.rules.sort();
+}
+
+/// Sorts every list of a rule whose order means nothing.
+pub(super) fn canonicalise_rule(rule: &mut RuleV1) {
+    for calls in [&mut rule.allow, &mut rule.ask, &mut rule.deny]
+        .into_iter()
+        .flatten()
+    {
+        calls.sort();
+    }
+    if let Some(phases) = &mut rule.during {
+        phases.sort();
+    }
+    for condition in &mut rule.when {
+        condition.values.sort();
+    }
+    rule.when.sort();
 }
 
 /// `6.18.44-anything` → (6, 18).
