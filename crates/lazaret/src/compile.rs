@@ -2,29 +2,51 @@
 
 use crate::args::{Compile, Target};
 use crate::cleanup::write_file;
-use crate::exit::{Exit, OrExit, Outcome};
-use crate::given::{self, Given};
+use crate::exit::{Exit, OrExit, Outcome, fail};
+use crate::given::{self, Given, Profile};
+use crate::learn::load;
 use crate::policy::check::notes;
 use anyhow::Context;
 use lazaret_core::filter::abi::Abi;
+use lazaret_core::filter::compile::{Weights, compile_weighted};
+use lazaret_core::filter::program::Program;
 use lazaret_core::filter::rule::RuleTable;
-use lazaret_core::filter::{chain, compile, disasm, oci};
+use lazaret_core::filter::{chain, disasm, oci};
+use lazaret_core::phase::Phase;
 use lazaret_core::policy::Policy;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// The gate's socket where none is given.
+const LISTENER: &str = "/run/lazaret/gate.sock";
 
 /// `lazaret compile`
 ///
 /// # Errors
-/// Exit 2 for a bad policy or profile, or one that the target cannot express.
+/// Exit 2 for a bad policy, profile or recording, or what the target cannot express; 5 for a recording without serving.
 pub fn main(args: &Compile) -> Outcome {
-    let bytes = match given::read(&args.file, &args.host)? {
-        Given::Policy(policy) => of_policy(args, &policy)?,
-        Given::Profile(profile) => match args.to {
-            Target::Oci => pretty(&profile.resolved)?,
-            Target::Bpf => program(&profile.table)?.to_bytes(),
-            Target::Disasm => disassembled(&profile.table, profile.abi)?,
-        },
+    let given = given::read(&args.file, &args.host)?;
+    given::host_for(given.is_profile(), &args.host)?;
+    if args.to != Target::Oci && args.listener.is_some() {
+        return fail(
+            Exit::Usage,
+            "--listener is named by an OCI profile (`--to oci`), a filter names none",
+        );
+    }
+    if args.to == Target::Oci && !args.recordings.is_empty() {
+        return fail(
+            Exit::Usage,
+            "--recording orders a filter's tests (`--to bpf`), an OCI profile has none",
+        );
+    }
+    let abi = match &given {
+        Given::Policy(policy) => policy.abi(),
+        Given::Profile(profile) => profile.abi,
+    };
+    let weights = weights(&args.recordings, abi)?;
+    let bytes = match &given {
+        Given::Policy(policy) => of_policy(args, policy, &weights)?,
+        Given::Profile(profile) => of_profile(args, profile, &weights)?,
     };
     match &args.out {
         Some(path) => write_file(path, &bytes).or_exit(Exit::HostCannot)?,
@@ -36,7 +58,7 @@ pub fn main(args: &Compile) -> Outcome {
     Ok(Exit::Yes)
 }
 
-fn of_policy(args: &Compile, policy: &Policy) -> Outcome<Vec<u8>> {
+fn of_policy(args: &Compile, policy: &Policy, weights: &Weights) -> Outcome<Vec<u8>> {
     let table = || match args.static_mode {
         true => policy.static_table(),
         false => policy.bpf_table(),
@@ -45,15 +67,68 @@ fn of_policy(args: &Compile, policy: &Policy) -> Outcome<Vec<u8>> {
         Target::Oci if args.static_mode => oci_json(&policy.static_table(), None),
         Target::Oci => {
             notes(policy);
-            profile(policy, &args.listener)
+            let listener = args.listener.as_deref();
+            profile(policy, listener.unwrap_or(Path::new(LISTENER)))
         }
-        Target::Bpf => Ok(program(&table())?.to_bytes()),
-        Target::Disasm => disassembled(&table(), policy.abi()),
+        Target::Bpf => Ok(program(&table(), weights)?.to_bytes()),
+        Target::Disasm => disassembled(&table(), weights, policy.abi()),
     }
 }
 
-fn program(table: &RuleTable) -> Outcome<lazaret_core::filter::program::Program> {
-    let program = compile::compile(table)
+fn of_profile(args: &Compile, profile: &Profile, weights: &Weights) -> Outcome<Vec<u8>> {
+    if args.listener.is_some() {
+        return fail(
+            Exit::Usage,
+            "--listener is for policies; a profile has its own `listenerPath`, or none",
+        );
+    }
+    if args.to != Target::Oci {
+        profile.tell_without_table("are closed");
+    }
+    match args.to {
+        Target::Oci => pretty(&profile.resolved),
+        Target::Bpf => Ok(program(&profile.table, weights)?.to_bytes()),
+        Target::Disasm => disassembled(&profile.table, weights, profile.abi),
+    }
+}
+
+/// How often each call was made while a server served, in all the recordings together.
+fn weights(recordings: &[PathBuf], abi: Abi) -> Outcome<Weights> {
+    let mut counts: Vec<((Abi, u32), u64)> = Vec::new();
+    for path in recordings {
+        let shown = path.display();
+        let recording = load(path)?;
+        let recorded = recording.environment.arch;
+        if recorded != abi {
+            return fail(
+                Exit::Usage,
+                format_args!("recording `{shown}` is of {recorded}, the filter is for {abi}"),
+            );
+        }
+        let observations = recording.observations.iter();
+        let serving = observations.filter(|seen| seen.phase == Phase::Serving);
+        let mut calls = serving
+            .map(|seen| ((seen.abi, seen.nr), seen.count))
+            .peekable();
+        if calls.peek().is_none() {
+            return fail(
+                Exit::Incomplete,
+                format_args!("recording `{shown}` has no call that was made while serving"),
+            );
+        }
+        counts.extend(calls);
+        let lost = recording.losses.total();
+        if lost > 0 {
+            eprintln!(
+                "note: recording `{shown}` lost {lost} calls, the order of tests does not count them"
+            );
+        }
+    }
+    Ok(counts.into_iter().collect())
+}
+
+fn program(table: &RuleTable, weights: &Weights) -> Outcome<Program> {
+    let program = compile_weighted(table, weights)
         .context("cannot compile to BPF")
         .or_exit(Exit::Usage)?;
     chain::check_length(std::slice::from_ref(&program))
@@ -62,8 +137,8 @@ fn program(table: &RuleTable) -> Outcome<lazaret_core::filter::program::Program>
     Ok(program)
 }
 
-fn disassembled(table: &RuleTable, abi: Abi) -> Outcome<Vec<u8>> {
-    Ok(disasm::disassemble(&program(table)?, abi).into_bytes())
+fn disassembled(table: &RuleTable, weights: &Weights, abi: Abi) -> Outcome<Vec<u8>> {
+    Ok(disasm::disassemble(&program(table, weights)?, abi).into_bytes())
 }
 
 /// The OCI profile of a policy with the gate as its listener.

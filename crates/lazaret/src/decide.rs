@@ -21,7 +21,11 @@ pub fn main(args: &Decide, format: Format) -> Outcome {
     };
     let given = given::read(&args.file, &host)?;
     let native = match &given {
-        Given::Policy(policy) => policy.abi(),
+        Given::Policy(policy) => {
+            // --arch says by which convention the call comes
+            given::host_for(false, &ProfileHost { arch: None, ..host })?;
+            policy.abi()
+        }
         Given::Profile(profile) => profile.abi,
     };
     let abi = args.arch.unwrap_or(native);

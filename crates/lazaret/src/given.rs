@@ -1,11 +1,11 @@
 //! What a file that was given means: a policy, or a seccomp profile read for one host.
 
 use crate::args::ProfileHost;
-use crate::exit::{Exit, OrExit, Outcome};
+use crate::exit::{Exit, OrExit, Outcome, fail};
 use crate::record::kernel_release;
 use anyhow::Context;
 use lazaret_core::filter::abi::Abi;
-use lazaret_core::filter::oci::{Document, Engine, Host, OciSeccomp, meaning};
+use lazaret_core::filter::oci::{Architecture, Document, Engine, Host, OciSeccomp, meaning};
 use lazaret_core::filter::rule::RuleTable;
 use lazaret_core::policy::Policy;
 use lazaret_text::any::{self, Input};
@@ -48,8 +48,59 @@ pub struct Profile {
     pub resolved: OciSeccomp,
     /// What the runtime's filter means.
     pub table: RuleTable,
+    /// Architectures that the profile serves and that have no call table: `table` closes them, the runtime's filter does not.
+    pub without_table: BTreeSet<String>,
     /// What engine, runtime and libseccomp ignore or bend.
     pub notes: Vec<String>,
+}
+
+impl Profile {
+    /// Tells what becomes of calls of architectures without a table.
+    pub fn tell_without_table(&self, becomes: &str) {
+        for architecture in &self.without_table {
+            eprintln!("note: there is no call table for {architecture}: its calls {becomes}");
+        }
+    }
+
+    /// Why no answer can be about all calls, if so: the profile serves an architecture without a call table.
+    #[must_use]
+    pub fn undecided(&self) -> Option<String> {
+        let architecture = self.without_table.first()?;
+        Some(format!(
+            "undecided: the profile serves calls of {architecture}, for which there is no call table"
+        ))
+    }
+}
+
+impl Given {
+    /// Whether its meaning depends on the host.
+    #[must_use]
+    pub fn is_profile(&self) -> bool {
+        matches!(self, Given::Profile(_))
+    }
+
+    /// As [`Profile::undecided`]; a policy closes every convention but its own.
+    #[must_use]
+    pub fn undecided(&self) -> Option<String> {
+        match self {
+            Given::Policy(_) => None,
+            Given::Profile(profile) => profile.undecided(),
+        }
+    }
+}
+
+/// Refuses a host where nothing depends on one: whoever typed it expects something of it.
+///
+/// # Errors
+/// Exit 2 when a host was typed and there is no profile.
+pub fn host_for(profile: bool, host: &ProfileHost) -> Outcome<()> {
+    if host.is_given() && !profile {
+        return fail(
+            Exit::Usage,
+            "--cap, --arch and --kernel say for which host a profile is read, and there is no profile",
+        );
+    }
+    Ok(())
 }
 
 /// Reads a policy or a profile, whichever it is; notes on a profile go to standard error.
@@ -94,16 +145,33 @@ fn on_host(path: &Path, document: &Document, given: &ProfileHost) -> Outcome<Pro
         kernel,
         capabilities: &capabilities,
     });
-    let (table, made) = meaning(&resolved.profile, &Engine::debian12().on(abi))
+    let mut known = resolved.profile.clone();
+    known.architectures.retain(|one| one.abi().is_some());
+    let without_table: BTreeSet<String> = resolved
+        .profile
+        .architectures
+        .iter()
+        .filter(|one| one.abi().is_none())
+        .map(|one| named(*one))
+        .collect();
+    let (table, made) = meaning(&known, &Engine::debian12().on(abi))
         .with_context(|| format!("profile `{}`", path.display()))
         .or_exit(Exit::Usage)?;
     let notes = resolved.notes.iter().chain(&made);
     Ok(Profile {
         abi,
+        without_table,
         notes: notes.map(ToString::to_string).collect(),
         resolved: resolved.profile,
         table,
     })
+}
+
+/// As profiles write it, `SCMP_ARCH_ARM`.
+fn named(architecture: Architecture) -> String {
+    // a name without fields is a JSON string
+    let value = serde_json::to_value(architecture).unwrap_or_default();
+    value.as_str().unwrap_or_default().to_string()
 }
 
 /// Notes for people.

@@ -112,6 +112,8 @@ fn summary(chain: &[Program], format: Format) -> Outcome<()> {
         }
     }
     let mut space = Space::new();
-    let meaning = space.of_chain(chain).or_exit(Exit::No)?;
+    let meaning = space
+        .of_chain(chain)
+        .or_else(|error| fail(Exit::No, meaning::undecided(&error)))?;
     meaning::show(&mut space, &meaning, format)
 }

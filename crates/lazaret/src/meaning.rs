@@ -5,7 +5,7 @@ use crate::columns;
 use crate::exit::{Exit, OrExit, Outcome};
 use lazaret_core::ceiling::{self, Reach};
 use lazaret_core::filter::abi::{Abi, X32_BIT};
-use lazaret_core::filter::prove::{Case, Difference, Meaning, Ruled, Space};
+use lazaret_core::filter::prove::{Case, Difference, Meaning, ProveError, Ruled, Space};
 use lazaret_core::filter::rule::{RuleTable, Verdict};
 use lazaret_core::filter::table;
 use lazaret_core::policy::words;
@@ -194,6 +194,21 @@ fn dangers(abi: Abi, ruled: &[Ruled], format: Format) {
                 })
             ),
         }
+    }
+}
+
+/// Why there is no answer, with filters counted from 1 as in `inspect --filter` and instructions as `inspect` shows them.
+pub fn undecided(error: &ProveError) -> String {
+    match error {
+        ProveError::Undecided {
+            filter,
+            instruction,
+            reason,
+        } => format!(
+            "undecided: filter {}, instruction {instruction}: {reason}",
+            filter + 1
+        ),
+        error => error.to_string(),
     }
 }
 

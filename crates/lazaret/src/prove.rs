@@ -7,7 +7,7 @@ use crate::inspect::Depth;
 use crate::meaning;
 use crate::source::{Found, who};
 use lazaret_core::filter::program::Program;
-use lazaret_core::filter::prove::{Comparison, Difference, Space};
+use lazaret_core::filter::prove::{Comparison, Difference, ProveError, Space};
 use lazaret_core::filter::rule::RuleTable;
 use lazaret_core::policy::Policy;
 
@@ -27,6 +27,18 @@ use lazaret_core::policy::Policy;
 pub fn main(args: &Prove, format: Format) -> Outcome {
     let given = given::read(&args.file, &args.host)?;
     let found = args.source.read(&args.host, Depth::EveryThread)?;
+    given::host_for(
+        given.is_profile() || matches!(found, Found::Profile(_)),
+        &args.host,
+    )?;
+    let unknown = match &found {
+        Found::Profile(profile) => given.undecided().or_else(|| profile.undecided()),
+        Found::Filter(_) | Found::Live(_) => given.undecided(),
+    };
+    if let Some(why) = unknown {
+        undecided("profile", &why, None, format);
+        return Ok(Exit::No);
+    }
     let expected = match &given {
         Given::Profile(profile) => profile.table.clone(),
         Given::Policy(policy) => meant(policy, args.static_mode, &found),
@@ -85,8 +97,35 @@ fn chain(
     chain: &[Program],
     format: Format,
 ) -> Outcome<bool> {
-    let comparison = lazaret_core::filter::prove::prove(expected, chain).or_exit(Exit::No)?;
-    Ok(tell(args, who, &comparison, format))
+    match lazaret_core::filter::prove::prove(expected, chain) {
+        Ok(comparison) => Ok(tell(args, who, &comparison, format)),
+        Err(error) => {
+            let at = match error {
+                ProveError::Undecided {
+                    filter,
+                    instruction,
+                    ..
+                } => Some((filter + 1, instruction)),
+                _ => None,
+            };
+            undecided(who, &meaning::undecided(&error), at, format);
+            Ok(false)
+        }
+    }
+}
+
+/// Says that there is no answer, why, and by which filter (from 1) and instruction (from 0).
+fn undecided(who: &str, why: &str, at: Option<(usize, usize)>, format: Format) {
+    match format {
+        Format::Text => println!("{who}: {why}"),
+        Format::Json => println!(
+            "{}",
+            serde_json::json!({
+                "type": "proof", "v": 1, "subject": who, "result": "undecided", "why": why,
+                "filter": at.map(|(filter, _)| filter), "instruction": at.map(|(_, instruction)| instruction),
+            })
+        ),
+    }
 }
 
 /// Says what was found; whether it is what was asked for.

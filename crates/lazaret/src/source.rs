@@ -35,6 +35,7 @@ impl Source {
             (_, _, _, Some(file)) => {
                 let profile = given::profile(file, host)?;
                 given::tell(&profile.notes);
+                profile.tell_without_table("are not judged");
                 Ok(Found::Profile(Box::new(profile)))
             }
             // clap asks for one of them

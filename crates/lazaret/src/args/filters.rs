@@ -88,6 +88,14 @@ pub struct ProfileHost {
     pub kernel: Option<(u16, u16)>,
 }
 
+impl ProfileHost {
+    /// Whether anything of it was typed.
+    #[must_use]
+    pub fn is_given(&self) -> bool {
+        !self.capabilities.is_empty() || self.arch.is_some() || self.kernel.is_some()
+    }
+}
+
 /// `lazaret compile`
 #[derive(Debug, Args)]
 pub struct Compile {
@@ -100,14 +108,12 @@ pub struct Compile {
     /// becomes one.
     #[arg(long = "static")]
     pub static_mode: bool,
-    /// The gate's socket that the profile names.
-    #[arg(
-        long,
-        value_name = "SOCKET",
-        default_value = "/run/lazaret/gate.sock",
-        conflicts_with = "static_mode"
-    )]
-    pub listener: PathBuf,
+    /// The gate's socket that an OCI profile names [default: /run/lazaret/gate.sock].
+    #[arg(long, value_name = "SOCKET", conflicts_with = "static_mode")]
+    pub listener: Option<PathBuf>,
+    /// Recordings of a server: what it called often while it served is tested first. The filter means the same without.
+    #[arg(long = "recording", value_name = "REC", num_args = 1..)]
+    pub recordings: Vec<PathBuf>,
     /// The output [default: standard output].
     #[arg(short, long, value_name = "FILE")]
     pub out: Option<PathBuf>,

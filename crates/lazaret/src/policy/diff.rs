@@ -1,7 +1,7 @@
 //! `lazaret policy diff`: what B allows that A does not, and the reverse.
 
 use crate::args::{Format, ProfileHost};
-use crate::exit::{Exit, OrExit, Outcome};
+use crate::exit::{Exit, OrExit, Outcome, fail};
 use crate::given::{self, Given};
 use crate::meaning;
 use lazaret_core::filter::prove::Difference;
@@ -12,6 +12,12 @@ use std::path::Path;
 pub(super) fn main(a: &Path, b: &Path, host: &ProfileHost, format: Format) -> Outcome {
     let a = given::read(a, host)?;
     let b = given::read(b, host)?;
+    given::host_for(a.is_profile() || b.is_profile(), host)?;
+    for given in [&a, &b] {
+        if let Given::Profile(profile) = given {
+            profile.tell_without_table("are not compared");
+        }
+    }
     let diff = diff(side(&a), side(&b)).or_exit(Exit::Usage)?;
     for (kind, title, changes) in [
         ("opened", "B is more permissive:", &diff.opened),
@@ -37,6 +43,9 @@ pub(super) fn main(a: &Path, b: &Path, host: &ProfileHost, format: Format) -> Ou
         eprintln!("and {} more differences that are not listed", diff.omitted);
     }
     if diff.is_empty() {
+        if let Some(why) = a.undecided().or_else(|| b.undecided()) {
+            return fail(Exit::No, why);
+        }
         eprintln!("both mean the same");
         return Ok(Exit::Yes);
     }

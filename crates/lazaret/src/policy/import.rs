@@ -29,6 +29,7 @@ pub(super) fn main(args: &Import, format: Format) -> Outcome {
         .with_context(|| format!("cannot import profile `{file}`"))
         .or_exit(Exit::Usage)?;
     given::tell(&profile.notes);
+    profile.tell_without_table("are closed by the policy");
     let notes: Vec<String> = imported.notes.iter().map(ToString::to_string).collect();
     given::tell(&notes);
     let policy = &imported.policy;

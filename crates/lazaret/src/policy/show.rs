@@ -15,8 +15,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 pub(super) fn main(file: &Path, host: &ProfileHost, format: Format) -> Outcome {
-    match given::read(file, host)? {
-        Given::Profile(profile) => meaning::show_table(&profile.table, format)?,
+    let given = given::read(file, host)?;
+    given::host_for(given.is_profile(), host)?;
+    match given {
+        Given::Profile(profile) => {
+            profile.tell_without_table("are not shown");
+            meaning::show_table(&profile.table, format)?;
+        }
         Given::Policy(policy) => {
             header(&policy, format);
             match format {
