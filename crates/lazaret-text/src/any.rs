@@ -2,6 +2,7 @@
 
 use crate::error::TextError;
 use crate::{file, policy, profile};
+use lazaret_core::format::policy::API_VERSION;
 use lazaret_core::policy::{MAX_BYTES, Policy};
 use lazaret_filter::oci::{Document, MAX_PROFILE_BYTES};
 use std::path::Path;
@@ -39,6 +40,11 @@ pub fn read(path: &Path) -> Result<Input, TextError> {
 }
 
 /// Whether it looks like a profile. A quoted `defaultAction` inside of a text of a policy has its quotes escaped in JSON.
-fn is_profile(text: &str) -> bool {
+pub(crate) fn is_profile(text: &str) -> bool {
     text.trim_start().starts_with('{') && text.contains("\"defaultAction\"")
+}
+
+/// Whether a text that is no profile looks like a policy.
+pub(crate) fn is_policy(text: &str) -> bool {
+    text.contains(API_VERSION)
 }

@@ -29,6 +29,16 @@ pub enum TextError {
         /// What it is.
         found: &'static str,
     },
+    /// The file is fine, and something else.
+    #[error("cannot read {kind} `{}`: it is a {found}", path.display())]
+    OtherKind {
+        /// What the file should hold.
+        kind: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        found: &'static str,
+    },
     /// The file cannot be read.
     #[error("cannot read {kind} `{}`", path.display())]
     Read {

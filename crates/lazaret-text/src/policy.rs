@@ -13,7 +13,7 @@ use crate::error::{Finding, Problems, TextError};
 use crate::shape;
 use crate::source::Source;
 use crate::tree::{At, Located, Node};
-use crate::{file, tree};
+use crate::{any, file, tree};
 use lazaret_core::format::policy::PolicyV1;
 use lazaret_core::policy::{MAX_BYTES, Place, Policy, PolicyError, Problem, Segment};
 use std::path::Path;
@@ -28,11 +28,24 @@ pub(crate) const KIND: &str = "policy";
 /// More than [`MAX_BYTES`] are refused before they are read to their end.
 pub fn read(path: &Path) -> Result<Policy, TextError> {
     let text = file::read(path, KIND, MAX_BYTES)?;
-    parse(&text).map_err(|problems| TextError::Problems {
+    parse(&text).map_err(|problems| refused(path, &text, problems))
+}
+
+/// Why the text of a file is no policy.
+fn refused(path: &Path, text: &str, problems: Problems) -> TextError {
+    let path = path.to_path_buf();
+    if any::is_profile(text) {
+        return TextError::OtherKind {
+            kind: KIND,
+            path,
+            found: "seccomp profile",
+        };
+    }
+    TextError::Problems {
         kind: KIND,
-        path: path.to_path_buf(),
+        path,
         problems,
-    })
+    }
 }
 
 /// Parses and checks a policy text.

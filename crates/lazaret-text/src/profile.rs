@@ -6,7 +6,7 @@
 use crate::error::{Finding, Problems, TextError};
 use crate::source::Source;
 use crate::tree::{At, Located, Node};
-use crate::{file, tree};
+use crate::{any, file, tree};
 use lazaret_filter::oci::{Document, MAX_PROFILE_BYTES, OciReadError, read as oci};
 use std::path::Path;
 
@@ -20,10 +20,20 @@ pub(crate) const KIND: &str = "profile";
 /// than [`MAX_PROFILE_BYTES`] are refused before they are read to their end.
 pub fn read(path: &Path) -> Result<Document, TextError> {
     let text = file::read(path, KIND, MAX_PROFILE_BYTES)?;
-    parse(&text).map_err(|problems| TextError::Problems {
-        kind: KIND,
-        path: path.to_path_buf(),
-        problems,
+    parse(&text).map_err(|problems| {
+        let path = path.to_path_buf();
+        if any::is_policy(&text) {
+            return TextError::OtherKind {
+                kind: KIND,
+                path,
+                found: "policy",
+            };
+        }
+        TextError::Problems {
+            kind: KIND,
+            path,
+            problems,
+        }
     })
 }
 

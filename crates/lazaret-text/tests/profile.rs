@@ -62,3 +62,33 @@ fn the_content_decides_what_a_file_is() {
         "{error}"
     );
 }
+
+#[test]
+fn the_other_kind_of_file_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("input");
+    let write = |text: &str| std::fs::write(&path, text).expect("the folder can be written");
+    let text = include_str!("../../../testing/fuzz/seeds/policy_text/small.yaml");
+    write("{\"defaultAction\": \"SCMP_ACT_ALLOW\"}");
+    let read = [
+        policy::read(&path).map(drop),
+        policy::Text::read(&path).map(drop),
+    ];
+    for error in read {
+        let error = error.expect_err("no policy").to_string();
+        assert!(error.ends_with("it is a seccomp profile"), "{error}");
+    }
+    for policy in [text.to_owned(), text.replace("kind:", "kin:")] {
+        write(&policy);
+        let error = profile::read(&path).expect_err("no profile").to_string();
+        assert!(error.ends_with("it is a policy"), "{error}");
+    }
+    // neither: what is wrong with it as what was asked for
+    write("{}");
+    for error in [
+        policy::read(&path).expect_err("no policy").to_string(),
+        profile::read(&path).expect_err("no profile").to_string(),
+    ] {
+        assert!(error.contains("line 1 column "), "{error}");
+    }
+}

@@ -1,6 +1,6 @@
 //! A policy together with the text that it was read from, to show where something stands.
 
-use super::{KIND, locate};
+use super::{KIND, locate, refused};
 use crate::error::{Finding, TextError};
 use crate::source::Source;
 use crate::{file, shape, tree};
@@ -23,11 +23,7 @@ impl Text {
     /// As [`super::read`].
     pub fn read(path: &Path) -> Result<Text, TextError> {
         let text = file::read(path, KIND, MAX_BYTES)?;
-        let problems = |problems| TextError::Problems {
-            kind: KIND,
-            path: path.to_path_buf(),
-            problems,
-        };
+        let problems = |problems| refused(path, &text, problems);
         let policy = super::parse(&text).map_err(problems)?;
         let root = tree::parse(&text).map_err(problems)?;
         let source = Source::new(&text);
