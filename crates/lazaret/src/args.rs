@@ -20,7 +20,8 @@ use std::path::PathBuf;
 #[command(name = "lazaret", version, max_term_width = 100)]
 pub struct Cli {
     /// How results are printed on standard output.
-    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    // after the verb's own options
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text, display_order = 900)]
     pub format: Format,
     /// The verb.
     #[command(subcommand)]
@@ -52,13 +53,24 @@ pub enum Verb {
     /// The policy language.
     #[command(subcommand)]
     Policy(PolicyVerb),
-    /// Compile a policy to what a kernel or a runtime loads.
+    /// Compile a policy or a seccomp profile to what a kernel or a runtime loads.
+    ///
+    /// Exit codes: 0 compiled, 2 bad input or more than the target can hold, 3 the output cannot be written, 5 a recording
+    /// in which nothing was served.
     Compile(Compile),
     /// One verdict, and the rule that gave it.
+    ///
+    /// Exit codes: 0 the call is allowed, 1 it is not, 2 bad input.
     Decide(Decide),
     /// What the filters allow that the kernel runs for a container or a process, or that a file holds.
+    ///
+    /// Exit codes: 0 shown, 1 a filter cannot be followed, 2 bad input or no such container or process, 3 the kernel does not
+    /// show its filters.
     Inspect(Inspect),
     /// Prove that filters mean what a policy or a profile says, or show the calls that tell them apart.
+    ///
+    /// Exit codes: 0 equal (or stricter, with --at-least-as-strict), 1 not, or undecided, 2 bad input or no such container or
+    /// process, 3 the kernel does not show its filters.
     Prove(Prove),
     /// Signing keys.
     #[command(subcommand)]

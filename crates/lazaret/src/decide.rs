@@ -2,7 +2,7 @@
 
 use crate::args::{Decide, Format, ProfileHost};
 use crate::calls;
-use crate::exit::{Exit, Outcome};
+use crate::exit::{Exit, Outcome, fail};
 use crate::given::{self, Given};
 use lazaret_core::filter::abi::Abi;
 use lazaret_core::filter::rule::{Call, Verdict};
@@ -31,6 +31,16 @@ pub fn main(args: &Decide, format: Format) -> Outcome {
     let abi = args.arch.unwrap_or(native);
     let nr = calls::number(abi, &args.call)?;
     let mut call = Call::new(abi, nr);
+    if args.args.len() > call.args.len() {
+        return fail(
+            Exit::Usage,
+            format_args!(
+                "a call has {} arguments, {} are given",
+                call.args.len(),
+                args.args.len()
+            ),
+        );
+    }
     for (slot, value) in call.args.iter_mut().zip(&args.args) {
         *slot = *value;
     }

@@ -2,6 +2,7 @@
 
 use crate::args::{Format, Inspect};
 use crate::exit::{Exit, OrExit, Outcome, fail};
+use crate::given;
 use crate::inspect::Depth;
 use crate::meaning;
 use crate::source::{Found, who};
@@ -16,7 +17,9 @@ use lazaret_core::filter::{bitmap, chain, disasm};
 /// Exit 1 for a filter that cannot be followed (it names the instruction), 2 for a bad target or file, 3 when the kernel does
 /// not show it.
 pub fn main(args: &Inspect, format: Format) -> Outcome {
-    match args.source.read(&args.host, Depth::Representatives)? {
+    let found = args.source.read(&args.host, Depth::Representatives)?;
+    given::host_for(matches!(found, Found::Profile(_)), &args.host)?;
+    match found {
         Found::Profile(profile) => meaning::show_table(&profile.table, format)?,
         Found::Filter(program) => one(args, &[program], format)?,
         Found::Live(groups) => {

@@ -9,6 +9,8 @@ use std::path::PathBuf;
 #[derive(Debug, Subcommand)]
 pub enum PolicyVerb {
     /// Check a policy; every problem with its line and column.
+    ///
+    /// Exit codes: 0 a policy, 2 none.
     Check {
         /// The policy text.
         file: PathBuf,
@@ -22,6 +24,8 @@ pub enum PolicyVerb {
         host: ProfileHost,
     },
     /// Say what a policy does with one call, phase by phase, why, and how it would be allowed.
+    ///
+    /// Exit codes: 0 explained, whatever the verdicts (`decide` tells one by its exit code), 2 bad input.
     Explain {
         /// The policy text.
         file: PathBuf,
@@ -29,12 +33,16 @@ pub enum PolicyVerb {
         #[arg(value_name = "NAME|NR")]
         call: String,
     },
-    /// Find what a policy says and its author may not want; 1 for a finding that is a warning.
+    /// Find what a policy says and its author may not want.
+    ///
+    /// Exit codes: 0 nothing, or notes alone, 1 a warning, 2 bad input.
     Lint {
         /// The policy text.
         file: PathBuf,
     },
-    /// Compare two policies or profiles by meaning; 1 when they differ.
+    /// Compare two policies or profiles by meaning.
+    ///
+    /// Exit codes: 0 they mean the same, 1 they differ, or a profile cannot be known wholly, 2 bad input.
     Diff {
         /// The older one: a policy text, or a seccomp profile (JSON).
         a: PathBuf,
@@ -45,6 +53,8 @@ pub enum PolicyVerb {
         host: ProfileHost,
     },
     /// Make a policy with the meaning of a seccomp profile; notes say what engines make of the profile.
+    ///
+    /// Exit codes: 0 written, 2 bad input or a profile that no policy can say, 3 the policy cannot be written.
     Import(Import),
 }
 
@@ -198,8 +208,8 @@ pub struct Decide {
     /// The call's name or number.
     #[arg(long, value_name = "NAME|NR")]
     pub call: String,
-    /// Up to six register arguments, decimal or 0x…, separated by commas.
-    #[arg(long, value_delimiter = ',', value_parser = number, value_name = "A0,A1,…", num_args = 0..=6)]
+    /// Up to six register arguments, decimal or 0x…, separated by commas; the others are 0.
+    #[arg(long, value_delimiter = ',', value_parser = number, value_name = "A0,A1,…")]
     pub args: Vec<u64>,
     /// A capability of the container's bounding set, for a profile, as in `lazaret compile`.
     #[arg(long = "cap", value_name = "CAP", value_parser = capability)]
