@@ -337,6 +337,67 @@ fn reasons_hot_calls_and_dangers_are_found() {
     ] {
         found(&policy(json!([rule])), wanted);
     }
+    // Linux's numbers: S_IFIFO 0x1000, S_IFCHR 0x2000, S_IFBLK 0x6000, S_IFSOCK 0xc000
+    let mode = |call: &str, values: Value, mask: Value| {
+        let mut condition = json!({"arg": "mode", "in": values});
+        if !mask.is_null() {
+            condition["mask"] = mask;
+        }
+        json!({"allow": [call], "when": [condition], "why": "named pipes"})
+    };
+    let family = |values: Value| json!({"allow": ["socket"], "when": [{"arg": "family", "in": values}], "why": "sockets"});
+    for (rule, dangerous) in [
+        (json!({"allow": ["mknod"], "why": "named pipes"}), true),
+        (json!({"allow": ["mknodat"], "why": "named pipes"}), true),
+        (mode("mknod", json!([0x1000]), json!(0xf000)), false),
+        (
+            mode("mknodat", json!([0x1000, 0xc000]), json!(0xf000)),
+            false,
+        ),
+        (mode("mknod", json!([0x1000, 0x2000]), json!(0xf000)), true),
+        (mode("mknodat", json!([0x6000]), json!(0xf000)), true),
+        (mode("mknod", json!([0x11a4]), Value::Null), false),
+        (mode("mknod", json!([0x21a4]), Value::Null), true),
+        (
+            mode(
+                "mknod",
+                json!([{"from": 0x1000, "to": 0x1fff}]),
+                Value::Null,
+            ),
+            false,
+        ),
+        (
+            mode(
+                "mknod",
+                json!([{"from": 0x1000, "to": 0x2000}]),
+                Value::Null,
+            ),
+            true,
+        ),
+        (mode("mknod", json!([{"from": 0x7000}]), Value::Null), false),
+        (mode("mknod", json!([{"from": 0x5000}]), Value::Null), true),
+        // says nothing of the kind of file
+        (mode("mknod", json!([0]), json!(0x80)), true),
+        (
+            family(json!(["AF_INET", "AF_INET6", "AF_UNIX", "AF_NETLINK"])),
+            false,
+        ),
+        (family(json!(["AF_INET", "AF_VSOCK"])), true),
+        (family(json!([{"to": 39}, {"from": 41}])), true),
+        (family(json!([{"from": 1, "to": 2}])), false),
+        (family(json!([{"from": 1, "to": 3}])), true),
+        (
+            json!({"allow": ["socket"], "when": [{"arg": "family", "mask": 255, "in": [1]}], "why": "sockets"}),
+            true,
+        ),
+        (
+            json!({"allow": ["socket"], "when": [{"arg": "type", "mask": 15, "in": [1]}], "why": "sockets"}),
+            true,
+        ),
+    ] {
+        let wanted: &[&str] = if dangerous { &["L004 "] } else { &[] };
+        found(&policy(json!([rule])), wanted);
+    }
     // a ceiling of one's own does not hide what it opens
     let low = |rules| policy_with(rules, |text| text["ceiling"] = json!(["bpf"]));
     let codes: Vec<&str> = lint(&low(json!([{"allow": ["ptrace"], "why": "debugging"}])))

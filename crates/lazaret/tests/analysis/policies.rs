@@ -143,3 +143,39 @@ fn differences_are_by_meaning() {
         &["startup, serving, stopping, exec", "getpid"],
     );
 }
+
+/// What `learn` writes is not warned of: a warning that nobody can help teaches people to look away.
+#[test]
+fn what_was_learnt_has_no_warnings() {
+    let desk = Desk::new();
+    desk.write(
+        "hapi.yaml",
+        include_str!("../../../../testing/filter-bench/data/hapi-policy.yaml"),
+    );
+    desk.write(
+        "r.json",
+        include_str!("../../../../testing/filter-bench/data/hapi-recording.json"),
+    );
+    let mut policies = vec!["hapi.yaml".to_string()];
+    for stability in ["exact", "equivalent"] {
+        let policy = format!("{stability}.yaml");
+        let line =
+            format!("synth r.json -o {policy} --ready 8080/fhir/metadata --stability {stability}");
+        desk.check(&line, 0, &[]);
+        policies.push(policy);
+    }
+    for policy in policies {
+        let output = desk.run(&format!("--format json policy lint {policy}"));
+        assert_eq!(output.status.code(), Some(0), "{policy}");
+        let text = String::from_utf8(output.stdout).expect("text");
+        // a just-in-time compiler makes memory executable: true, and worth a note
+        let findings: Vec<&str> = text.lines().collect();
+        assert_eq!(findings.len(), 2, "{policy}: {text}");
+        for (finding, call) in findings.iter().zip(["mmap", "mprotect"]) {
+            assert!(
+                finding.contains("L004") && finding.contains(&format!("`{call}` is allowed")),
+                "{finding}"
+            );
+        }
+    }
+}

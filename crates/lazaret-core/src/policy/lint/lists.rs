@@ -59,14 +59,21 @@ pub struct Danger {
 #[derive(Clone, Copy)]
 enum Part {
     All,
-    /// Only where no condition says anything of the argument.
-    Unconditional {
-        arg: u8,
-    },
     /// Only where these bits of the argument can be set.
     Bits {
         arg: u8,
         bits: u64,
+    },
+    /// Only where the bits of the mask, which are neighbours, can be one of the values.
+    Field {
+        arg: u8,
+        mask: u64,
+        values: &'static [u64],
+    },
+    /// Only where the argument can be something else.
+    Other {
+        arg: u8,
+        than: &'static [u64],
     },
 }
 
@@ -77,6 +84,29 @@ struct Group {
 }
 
 const UNTIL: &str = "allow it `until: serving`, or under `ask`";
+
+/// Block and character devices in the `mode` of `mknod`, its second argument, and of `mknodat`, its third (`S_IFMT`, `S_IFBLK`,
+/// `S_IFCHR`: `include/uapi/linux/stat.h`).
+const fn devices(arg: u8) -> Part {
+    Part::Field {
+        arg,
+        mask: 0xf000,
+        values: &[0x2000, 0x6000],
+    }
+}
+
+/// Anything but `AF_UNIX`, `AF_INET`, `AF_INET6`, and `AF_NETLINK`, by which getaddrinfo(3) and getifaddrs(3) ask for addresses
+/// (`include/linux/socket.h`).
+const UNUSUAL_FAMILY: Part = Part::Other {
+    arg: 0,
+    than: &[1, 2, 10, 16],
+};
+
+const DEVICES: Danger = Danger {
+    why: "makes device files",
+    instead: "leave it out; for a named pipe, narrow `mode` to S_IFIFO (mask 0xf000)",
+    severity: Severity::Warning,
+};
 
 /// `PROT_EXEC` (`include/uapi/asm-generic/mman-common.h`), in the third argument of all four calls.
 const EXECUTABLE: Part = Part::Bits { arg: 2, bits: 4 };
@@ -112,13 +142,14 @@ const GROUPS: &[Group] = &[
         },
     },
     Group {
-        calls: &["mknod", "mknodat"],
-        part: Part::All,
-        danger: Danger {
-            why: "makes device files",
-            instead: "leave it out; for a named pipe, narrow `mode` to S_IFIFO",
-            severity: Severity::Warning,
-        },
+        calls: &["mknod"],
+        part: devices(1),
+        danger: DEVICES,
+    },
+    Group {
+        calls: &["mknodat"],
+        part: devices(2),
+        danger: DEVICES,
     },
     Group {
         calls: &["clone3"],
@@ -131,9 +162,9 @@ const GROUPS: &[Group] = &[
     },
     Group {
         calls: &["socket"],
-        part: Part::Unconditional { arg: 0 },
+        part: UNUSUAL_FAMILY,
         danger: Danger {
-            why: "opens any protocol of the kernel, the rarely used ones included",
+            why: "opens protocols of the kernel that servers rarely use and intruders like",
             instead: "narrow `domain` to those that are used, as AF_INET, AF_INET6, AF_UNIX",
             severity: Severity::Warning,
         },
@@ -221,12 +252,44 @@ pub(super) fn allows_in(policy: &Policy, nr: u32, phase: Phase) -> impl Iterator
 fn reaches(all: &[Condition], part: Part) -> bool {
     match part {
         Part::All => true,
-        Part::Unconditional { arg } => all.iter().all(|condition| condition.arg != arg),
-        Part::Bits { arg, bits } => all
-            .iter()
-            .filter(|condition| condition.arg == arg)
-            .all(|condition| can_have(condition, bits)),
+        Part::Bits { arg, bits } => on(all, arg).all(|condition| can_have(condition, bits)),
+        Part::Field { arg, mask, values } => {
+            on(all, arg).all(|condition| can_be(condition, mask, values))
+        }
+        Part::Other { arg, than } => on(all, arg).all(|condition| can_differ(condition, than)),
     }
+}
+
+fn on(all: &[Condition], arg: u8) -> impl Iterator<Item = &Condition> {
+    all.iter().filter(move |condition| condition.arg == arg)
+}
+
+/// Whether the bits of the mask, which are neighbours, can be one of the values where the condition holds; also where that is
+/// too much to find out.
+fn can_be(condition: &Condition, mask: u64, values: &[u64]) -> bool {
+    if mask & !condition.mask != 0 {
+        return true;
+    }
+    let shift = mask.trailing_zeros();
+    let field = mask >> shift;
+    condition.values.ranges().any(|range| {
+        let (first, last) = (range.start() >> shift, range.end() >> shift);
+        last - first >= field
+            || (first..=last).any(|one| values.contains(&((one & field) << shift)))
+    })
+}
+
+/// Whether the argument can be none of a few values where the condition holds. They are numbers of 32 bits.
+fn can_differ(condition: &Condition, than: &[u64]) -> bool {
+    let int = u64::from(u32::MAX);
+    if int & !condition.mask != 0 {
+        return true;
+    }
+    condition.values.ranges().any(|range| {
+        let (first, last) = (*range.start(), *range.end());
+        // a range of more values than those few has another one
+        last - first >= than.len() as u64 || (first..=last).any(|one| !than.contains(&one))
+    })
 }
 
 /// Whether a value with one of the bits can meet the condition.

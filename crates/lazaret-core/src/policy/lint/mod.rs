@@ -51,8 +51,8 @@ pub struct Finding {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Lint {
-    /// Other rules allow all that this one allows of a call, phase by phase and argument by argument.
-    #[error("`{call}` needs no rule here: other rules allow all of it")]
+    /// Other rules allow, or the ceiling forbids, all that this one allows of a call, phase by phase and argument by argument.
+    #[error("a rule on `{call}` that changes nothing: other rules allow all of it, or the ceiling forbids it")]
     Unreachable {
         /// The call.
         call: String,
