@@ -4,6 +4,7 @@
 //! millisecond and do not notice (`lazaret_kernel::filters`). The answer is of one moment: a thread that begins later has
 //! the filters of the thread that made it, but a process that is put in from outside (`docker exec`) may have others.
 
+mod client;
 mod container;
 mod resolve;
 

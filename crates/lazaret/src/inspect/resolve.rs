@@ -4,14 +4,13 @@
 //! (`DOCKER_HOST`), or the number used again. The process must be outside of this program's pid namespace, in a cgroup that
 //! bears the container's id.
 
-use crate::engine::Engine;
-use crate::exit::{Exit, OrExit, Outcome, fail};
-use anyhow::{Context as _, bail};
+use super::client::{self, AskError};
+use crate::exit::{Exit, Failure, OrExit, Outcome, fail};
+use anyhow::{Context as _, anyhow, bail};
 use lazaret_image::ContainerId;
 use lazaret_kernel::process::{self, Identity, NamespaceId};
 use lazaret_kernel::tasks;
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::{Command, Stdio};
 
 /// Digits of an id that a person may leave out the others of; Docker and `ctr` show so many.
 const SHORT_ID: usize = 12;
@@ -34,20 +33,20 @@ pub(super) struct Container {
 ///
 /// # Errors
 /// [`Exit::Usage`] for none, several, and what is no name; [`Exit::HostCannot`] for one that does not run, shares the host's
-/// pid namespace or is in no cgroup of its own.
+/// pid namespace or is in no cgroup of its own, and when an engine does not answer or processes may not be looked at.
 pub(super) fn container(given: &str) -> Outcome<Container> {
     ContainerId::new(given).or_exit(Exit::Usage)?;
-    let mut found = BTreeSet::new();
-    let mut reasons = Vec::new();
-    for id in by_cgroup(given).or_exit(Exit::HostCannot)? {
-        found.insert(id);
-    }
+    let Seen { containers, hidden } = by_cgroup(given).or_exit(Exit::HostCannot)?;
+    let mut found: BTreeSet<Container> = containers.into_iter().collect();
+    let mut failures = Vec::new();
     // a whole id is nobody's name
     if found.is_empty() || !is_id(given) {
         for answer in [by_docker(given), by_containerd(given)] {
             match answer {
-                Ok(container) => found.extend(container),
-                Err(error) => reasons.push(format!("{error:#}")),
+                Ok(container) => {
+                    found.insert(container);
+                }
+                Err(failure) => failures.push(failure),
             }
         }
     }
@@ -61,23 +60,29 @@ pub(super) fn container(given: &str) -> Outcome<Container> {
                 one.id, other.id
             ),
         ),
-        (None, _) => {
-            // an engine that knows it has said why it does not count
-            let known = reasons.iter().any(|reason| reason.starts_with(KNOWN));
-            let exit = if known { Exit::HostCannot } else { Exit::Usage };
-            fail(
-                exit,
-                format!(
-                    "no running container `{given}`: no process is in a cgroup of that name; {}",
-                    reasons.join("; ")
-                ),
-            )
-        }
+        (None, _) => Err(nobody(given, &failures, hidden)),
     }
 }
 
-/// How the reasons begin that an engine gives for a container that it knows.
-const KNOWN: &str = "container ";
+/// Why none was found: the mistake is the user's only if everyone who could know it has answered.
+fn nobody(given: &str, failures: &[Failure], hidden: usize) -> Failure {
+    let mut reasons: Vec<String> = failures
+        .iter()
+        .map(|failure| format!("{:#}", failure.error))
+        .collect();
+    let mut exit = Exit::Usage;
+    if failures.iter().any(|one| one.exit == Exit::HostCannot) {
+        exit = Exit::HostCannot;
+    }
+    if hidden > 0 {
+        exit = Exit::HostCannot;
+        let reason =
+            format!("{hidden} processes in containers may not be looked at, this needs root");
+        reasons.insert(0, reason);
+    }
+    let error = anyhow!("no running container `{given}`: {}", reasons.join("; "));
+    Failure { exit, error }
+}
 
 /// 64 lower-case hexadecimal digits: how Docker, containerd's CRI, podman and CRI-O name containers.
 fn is_id(text: &str) -> bool {
@@ -109,20 +114,30 @@ pub(super) fn names(cgroup: &str, id: &str) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || (is_id(id) && rest.ends_with(['-', ':'])))
 }
 
+/// What the cgroups of all processes say.
+struct Seen {
+    containers: Vec<Container>,
+    /// Processes of containers that this user may not look at.
+    hidden: usize,
+}
+
 /// Every container whose id begins so, from the cgroups of all processes.
-fn by_cgroup(given: &str) -> anyhow::Result<Vec<Container>> {
-    if !is_hex(given) || given.len() < SHORT_ID {
-        return Ok(Vec::new());
-    }
-    let own = process::own_pid_namespace()?;
+fn by_cgroup(given: &str) -> anyhow::Result<Seen> {
+    let mut hidden = 0;
     let mut firsts: BTreeMap<String, (usize, u64, Container)> = BTreeMap::new();
+    let digits = is_hex(given) && given.len() >= SHORT_ID;
+    let own = process::own_pid_namespace()?;
     for pid in tasks::processes()? {
-        // whatever ends meanwhile is no running container
-        let Ok((cgroups, namespace, init)) = look(pid) else {
-            continue;
+        let (cgroups, namespace, init) = match look(pid) {
+            Ok(looked) => looked,
+            // whatever ends meanwhile is no running container
+            Err(error) => {
+                hidden += usize::from(is_denied(&error) && is_below(pid));
+                continue;
+            }
         };
         let ids = cgroups.iter().filter_map(|cgroup| id_in(cgroup));
-        for id in ids.filter(|id| id.starts_with(given)) {
+        for id in ids.filter(|id| digits && id.starts_with(given)) {
             if namespace == own {
                 continue;
             }
@@ -143,7 +158,20 @@ fn by_cgroup(given: &str) -> anyhow::Result<Vec<Container>> {
             }
         }
     }
-    Ok(firsts.into_values().map(|(_, _, first)| first).collect())
+    let containers = firsts.into_values().map(|(_, _, first)| first).collect();
+    Ok(Seen { containers, hidden })
+}
+
+fn is_denied(error: &process::ProcessError) -> bool {
+    let process::ProcessError::Read { source, .. } = error else {
+        return false;
+    };
+    source.kind() == std::io::ErrorKind::PermissionDenied
+}
+
+/// Whether a process is in a pid namespace below this program's own: everybody may know that (`NSpid`, proc(5)).
+fn is_below(pid: u32) -> bool {
+    process::status(pid).is_ok_and(|status| status.ids.len() > 1)
 }
 
 fn look(pid: u32) -> Result<(BTreeSet<String>, NamespaceId, Identity), process::ProcessError> {
@@ -154,35 +182,66 @@ fn look(pid: u32) -> Result<(BTreeSet<String>, NamespaceId, Identity), process::
 }
 
 /// The container of this name or id that the engine behind `docker` runs.
-fn by_docker(given: &str) -> anyhow::Result<Option<Container>> {
-    let engine = Engine;
-    let state = engine.state(given).context("docker")?;
-    if !state.running || state.pid == 0 {
-        bail!("{KNOWN}`{given}` of docker does not run");
+///
+/// # Errors
+/// As [`container`].
+fn by_docker(given: &str) -> Outcome<Container> {
+    let form = "{{.Id}} {{.State.Pid}}";
+    let args = ["container", "inspect", "--format", form, given];
+    let said = asked("docker", "docker", &args)?;
+    let mut words = said.split_ascii_whitespace();
+    let (Some(id), Some(Ok(pid))) = (words.next(), words.next().map(str::parse)) else {
+        return fail(
+            Exit::HostCannot,
+            "docker: the engine gave no id and process number",
+        );
+    };
+    if pid == 0 {
+        let message = format!("docker: container `{given}` does not run");
+        return fail(Exit::HostCannot, message);
     }
-    let (cgroups, ..) = look(state.pid)
-        .with_context(|| format!("{KNOWN}`{given}` of docker is not on this machine"))?;
-    // The engine gave a number, the cgroup gives an id: it is the same container if the engine has that number for that id.
-    for id in cgroups.iter().filter_map(|cgroup| id_in(cgroup)) {
-        if engine.state(id).is_ok_and(|again| again == state) {
-            return confirmed(id, state.pid).map(Some);
-        }
-    }
-    bail!(
-        "{KNOWN}`{given}` of docker: process {} is in no cgroup of its name",
-        state.pid
-    )
+    confirmed(id, pid)
+        .context("docker")
+        .or_exit(Exit::HostCannot)
+}
+
+/// What an engine's client says.
+///
+/// # Errors
+/// [`Exit::HostCannot`] when the engine may know the container and does not say; [`Exit::Usage`] when the engine is not here
+/// or does not know it.
+fn asked(engine: &'static str, program: &str, args: &[&str]) -> Outcome<String> {
+    client::ask(program, args, client::LIMIT).map_err(|error| {
+        let exit = match error {
+            AskError::Start { .. } | AskError::Refused { .. } => Exit::Usage,
+            AskError::Silent { .. } | AskError::TooLong { .. } | AskError::Read { .. } => {
+                Exit::HostCannot
+            }
+        };
+        // the user's setting, not ours
+        let host = std::env::var("DOCKER_HOST").ok();
+        let error = match (&error, host) {
+            (AskError::Silent { .. }, Some(host)) if program == "docker" => {
+                anyhow::Error::new(error).context(format!("docker at DOCKER_HOST={host}"))
+            }
+            _ => anyhow::Error::new(error).context(engine),
+        };
+        Failure { exit, error }
+    })
 }
 
 /// A container whose first process is known, checked.
+///
+/// # Errors
+/// It ended, is on another machine, in no cgroup of its own, or in this program's own pid namespace.
 fn confirmed(id: &str, pid: u32) -> anyhow::Result<Container> {
     let (cgroups, namespace, init) =
-        look(pid).with_context(|| format!("{KNOWN}{id} ended meanwhile"))?;
+        look(pid).with_context(|| format!("container {id} has ended or is not on this machine"))?;
     if !cgroups.iter().any(|cgroup| names(cgroup, id)) {
-        bail!("{KNOWN}{id}: process {pid} is in no cgroup of its name");
+        bail!("container {id}: process {pid} is in no cgroup of its name");
     }
     if namespace == process::own_pid_namespace()? {
-        bail!("{KNOWN}{id} shares the host's pid namespace: name one of its processes (--pid)");
+        bail!("container {id} shares the host's pid namespace: name one of its processes (--pid)");
     }
     Ok(Container {
         id: id.to_owned(),
@@ -192,20 +251,34 @@ fn confirmed(id: &str, pid: u32) -> anyhow::Result<Container> {
 }
 
 /// The container of this id, or whose id begins so, that containerd runs in one of its namespaces.
-fn by_containerd(given: &str) -> anyhow::Result<Option<Container>> {
+///
+/// # Errors
+/// As [`container`].
+fn by_containerd(given: &str) -> Outcome<Container> {
     let mut found = None;
     for namespace in ctr(&["namespaces", "list", "--quiet"])?.lines() {
         let tasks = ctr(&["--namespace", namespace.trim(), "tasks", "list"])?;
         for (id, pid) in running(&tasks, given) {
             if found.replace((id, pid)).is_some() {
-                bail!("{KNOWN}`{given}` is several tasks of containerd");
+                let message = format!("containerd: `{given}` is several tasks");
+                return fail(Exit::Usage, message);
             }
         }
     }
-    match found {
-        Some((id, pid)) => confirmed(id.as_str(), pid).map(Some),
-        None => bail!("containerd has no running task of that name"),
-    }
+    let Some((id, pid)) = found else {
+        return fail(
+            Exit::Usage,
+            format!("containerd: no running task `{given}` in any namespace"),
+        );
+    };
+    confirmed(&id, pid)
+        .context("containerd")
+        .or_exit(Exit::HostCannot)
+}
+
+fn ctr(args: &[&str]) -> Outcome<String> {
+    let limited = [&["--connect-timeout", CONNECT_LIMIT], args].concat();
+    asked("containerd", "ctr", &limited)
 }
 
 /// The tasks of this id that run, from `ctr tasks list`: a headline, then id, process and state in columns.
@@ -220,21 +293,6 @@ fn running(list: &str, given: &str) -> Vec<(String, u32)> {
         (runs && meant).then(|| (id.to_owned(), pid))
     });
     tasks.collect()
-}
-
-fn ctr(args: &[&str]) -> anyhow::Result<String> {
-    let output = Command::new("ctr")
-        .args(["--connect-timeout", CONNECT_LIMIT])
-        .args(args)
-        .stdin(Stdio::null())
-        .output()
-        .context("containerd: `ctr` cannot be run")?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        let last = said.trim().lines().last().unwrap_or("it gave no reason");
-        bail!("containerd: {last}");
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 #[cfg(test)]
@@ -267,6 +325,29 @@ mod tests {
         assert!(names("fhir", "fhir"));
         assert!(!names("my-fhir", "fhir"), "another container's name");
         assert!(!names(&format!("x{id}"), &id));
+    }
+
+    #[test]
+    fn only_who_could_know_and_says_no_makes_it_the_users_mistake() {
+        let failed = |exit| Failure {
+            exit,
+            error: anyhow!("reason"),
+        };
+        let unknown = nobody("fhir", &[failed(Exit::Usage), failed(Exit::Usage)], 0);
+        assert_eq!(unknown.exit, Exit::Usage);
+        assert_eq!(
+            unknown.error.to_string(),
+            "no running container `fhir`: reason; reason"
+        );
+        let silent = nobody("fhir", &[failed(Exit::Usage), failed(Exit::HostCannot)], 0);
+        assert_eq!(silent.exit, Exit::HostCannot);
+        let hidden = nobody("fhir", &[failed(Exit::Usage)], 3);
+        assert_eq!(hidden.exit, Exit::HostCannot);
+        assert!(
+            hidden.error.to_string().contains("3 processes"),
+            "{:#}",
+            hidden.error
+        );
     }
 
     #[test]
