@@ -5,7 +5,7 @@ use crate::exit::{Exit, OrExit, Outcome, fail};
 use crate::given;
 use crate::inspect::Depth;
 use crate::meaning;
-use crate::source::{Found, who};
+use crate::source::{Found, filters, state, who};
 use lazaret_core::filter::abi::Abi;
 use lazaret_core::filter::program::Program;
 use lazaret_core::filter::prove::Space;
@@ -25,12 +25,12 @@ pub fn main(args: &Inspect, format: Format) -> Outcome {
         Found::Live(groups) => {
             for group in &groups {
                 match format {
-                    Format::Text => println!("{}", who(group)),
+                    Format::Text => println!("{}: {}", who(group), state(group)),
                     Format::Json => println!(
                         "{}",
                         serde_json::json!({
                             "type": "threads", "v": 1, "threads": group.threads, "read": group.read, "comm": group.comm,
-                            "filters": group.programs().len(), "state": who(group),
+                            "filters": group.programs().len(), "state": state(group),
                         })
                     ),
                 }
@@ -86,17 +86,20 @@ fn summary(chain: &[Program], format: Format) -> Outcome<()> {
         Format::Text => {
             let each: Vec<String> = each.iter().map(ToString::to_string).collect();
             println!(
-                "  {} filters of {} instructions",
-                chain.len(),
-                each.join(", ")
-            );
-            println!(
-                "  as the kernel counts: {} of {} instructions",
-                length.instructions, length.limit
+                "  {} of {} instructions; as the kernel counts, {} of the {} that a thread may have",
+                filters(chain.len()),
+                each.join(", "),
+                length.instructions,
+                length.limit
             );
             for (abi, share) in &shares {
+                // only the native and the compat architecture have one (`seccomp_cache_check_allow`, kernel/seccomp.c)
+                let bitmap = match abi {
+                    Abi::X32 => "the kernel has no bitmap for x32",
+                    _ => "bitmap",
+                };
                 println!(
-                    "  {abi}: {} of {} calls that are allowed by number need no filter run (bitmap)",
+                    "  {abi}: {} of {} calls that are allowed by number need no filter run ({bitmap})",
                     share.in_bitmap, share.allowed_by_number
                 );
             }

@@ -95,6 +95,14 @@ fn said(name: &str, cases: &[Case]) -> String {
     said
 }
 
+/// `1 call`, `2 calls`.
+fn number(calls: usize) -> String {
+    match calls {
+        1 => "1 call".to_string(),
+        calls => format!("{calls} calls"),
+    }
+}
+
 fn text(
     abi: Abi,
     always: &BTreeMap<Verdict, Vec<String>>,
@@ -106,7 +114,7 @@ fn text(
         let calls = names
             .iter()
             .filter(|name| table::nr_of(abi, name).is_some());
-        println!("  {} ({} calls)", words::verdict(*verdict), calls.count());
+        println!("  {} ({})", words::verdict(*verdict), number(calls.count()));
         println!(
             "{}",
             columns::wrap("    ", names.iter().map(String::as_str), width)
@@ -121,7 +129,7 @@ fn text(
         .for_each(list);
     if !conditional.is_empty() {
         let calls: usize = conditional.values().map(Vec::len).sum();
-        println!("  under conditions ({calls} calls)");
+        println!("  under conditions ({})", number(calls));
         for (said, names) in conditional {
             let text = format!("{}: {said}", names.join(", "));
             // further lines stand under the condition
@@ -158,7 +166,8 @@ fn json(
 
 /// What is let through of the ceiling `default`, with the reason why it is there.
 fn dangers(abi: Abi, ruled: &[Ruled], format: Format) {
-    let mut head = format == Format::Text;
+    // calls that are there for the same reason share a line
+    let mut reasons: Vec<(&str, Vec<String>)> = Vec::new();
     for forbidden in ceiling::DEFAULT {
         let Some(nr) = table::nr_of(abi, forbidden.call) else {
             continue;
@@ -175,25 +184,31 @@ fn dangers(abi: Abi, ruled: &[Ruled], format: Format) {
         if !condition.is_empty() && forbidden.reach != Reach::Always {
             continue;
         }
-        match format {
-            Format::Text => {
-                if head {
-                    println!("  dangerous among what is allowed");
-                    head = false;
-                }
-                let part = match condition.as_str() {
-                    "" => String::new(),
-                    condition => format!(" (if {condition})"),
-                };
-                println!("    {}{part}: {}", forbidden.call, forbidden.why);
-            }
-            Format::Json => println!(
+        if format == Format::Json {
+            println!(
                 "{}",
                 serde_json::json!({
                     "type": "danger", "v": 1, "arch": abi, "call": forbidden.call, "when": condition, "why": forbidden.why,
                 })
-            ),
+            );
+            continue;
         }
+        let part = match condition.as_str() {
+            "" => forbidden.call.to_string(),
+            condition => format!("{} (if {condition})", forbidden.call),
+        };
+        match reasons.iter_mut().find(|(why, _)| *why == forbidden.why) {
+            Some((_, calls)) => calls.push(part),
+            None => reasons.push((forbidden.why, vec![part])),
+        }
+    }
+    if !reasons.is_empty() {
+        println!("  dangerous among what is allowed");
+    }
+    for (why, calls) in reasons {
+        let text = format!("{}: {why}", calls.join(", "));
+        let text = columns::wrap("    ", text.split(' '), columns::width());
+        println!("{text}");
     }
 }
 

@@ -5,7 +5,7 @@ use crate::exit::{Exit, OrExit, Outcome};
 use crate::given::{self, Given};
 use crate::inspect::Depth;
 use crate::meaning;
-use crate::source::{Found, who};
+use crate::source::{Found, state, who};
 use lazaret_core::filter::program::Program;
 use lazaret_core::filter::prove::{Comparison, Difference, ProveError, Space};
 use lazaret_core::filter::rule::RuleTable;
@@ -65,7 +65,7 @@ pub fn main(args: &Prove, format: Format) -> Outcome {
                 if group.programs().is_empty() {
                     let kind = "unfiltered";
                     match format {
-                        Format::Text => println!("{who}: nothing holds them to anything"),
+                        Format::Text => println!("{who}: {}", state(group)),
                         Format::Json => println!(
                             "{}",
                             serde_json::json!({"type": "proof", "v": 1, "subject": who, "result": kind})
@@ -161,6 +161,9 @@ fn tell(args: &Prove, who: &str, comparison: &Comparison, format: Format) -> boo
         if more > 0 {
             eprintln!("and {more} more that are {kind}, which are not listed");
         }
+    }
+    if strict && !equal && !args.at_least_as_strict {
+        eprintln!("hint: with --at-least-as-strict the answer is yes");
     }
     if !comparison.no_call.is_empty() {
         eprintln!(

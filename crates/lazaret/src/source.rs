@@ -46,19 +46,30 @@ impl Source {
 
 /// Who these threads are, in words.
 pub fn who(group: &ThreadGroup) -> String {
-    let state = match &group.chain {
-        Chain::Unfiltered => "no filter",
-        Chain::Strict => "strict mode: only read, write, exit and rt_sigreturn",
-        Chain::Filters(_) => "filters",
+    let threads = match group.threads.len() {
+        1 => "1 thread".to_string(),
+        threads => format!("{threads} threads"),
     };
-    let first = group
-        .threads
-        .first()
-        .map_or(String::new(), |tid| format!(", first {tid}"));
+    let first = group.threads.first();
+    let first = first.map_or(String::new(), |tid| format!(" (first {tid})"));
     // the name is the program's own, and may hold anything
     let comm: String = group.comm.chars().filter(|c| !c.is_control()).collect();
-    format!(
-        "{} threads of `{comm}`{first}: {state}",
-        group.threads.len()
-    )
+    format!("{threads} of `{comm}`{first}")
+}
+
+/// What holds these threads, in words.
+pub fn state(group: &ThreadGroup) -> String {
+    match &group.chain {
+        Chain::Unfiltered => "no filter, every call is allowed".to_string(),
+        Chain::Strict => "strict mode: only read, write, exit and rt_sigreturn".to_string(),
+        Chain::Filters(programs) => filters(programs.len()),
+    }
+}
+
+/// `1 filter`, `2 filters`.
+pub fn filters(number: usize) -> String {
+    match number {
+        1 => "1 filter".to_string(),
+        number => format!("{number} filters"),
+    }
 }

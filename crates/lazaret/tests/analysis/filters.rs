@@ -10,7 +10,7 @@ fn filters_are_inspected_and_proved() {
         "inspect --bpf p.bpf",
         0,
         &[
-            "1 filters of",
+            "1 filter of",
             "x86_64: 6 of 6 calls",
             "under conditions",
             "i386: kill process",
