@@ -59,6 +59,10 @@ const NEEDED: &[(&[&str], &str)] = &[
     (&["mount"], "losetup"),
     (&["util-linux"], "unshare, nsenter"),
     (&["iproute2"], "ip"),
+    (
+        &["systemd"],
+        "starts the service whose filters a test reads; never the machine's",
+    ),
 ];
 
 const POLICY: &str = "/usr/sbin/policy-rc.d";

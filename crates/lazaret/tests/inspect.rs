@@ -1,8 +1,9 @@
-//! Which filters hold a container and a systemd service, with the kernel, cgroups and systemd of this machine but nothing
-//! of its own: everything looked at is a child of the test, in namespaces and a cgroup of its own.
+//! Which filters hold a container, a systemd service and a program that uses libseccomp, with the kernel, cgroups and
+//! systemd of this machine but nothing of its own: everything looked at is a child of the test, in namespaces and a cgroup
+//! of its own.
 //!
-//! Ignored in the ordinary run, since they need root, and cgroups that can be written:
-//! `cargo test -p lazaret --test inspect -- --ignored`.
+//! Ignored in the ordinary run, since they need root, cgroups that can be written, and the packages of `cargo xtask test`,
+//! which runs them: `cargo test -p lazaret --test inspect -- --ignored`.
 
 use lazaret::exit::Exit;
 use lazaret::inspect::{Depth, Target, ThreadGroup, chains};
@@ -57,15 +58,15 @@ fn remove(cgroup: &Path) -> std::io::Result<()> {
 }
 
 /// A folder of a cgroup hierarchy that is mounted: version 2, or the `pids` controller of version 1.
-fn hierarchy(kinds: &[&str]) -> PathBuf {
-    let found = kinds.iter().map(PathBuf::from);
-    let mut found = found.filter(|path| path.join("cgroup.procs").exists());
-    found.next().expect("a cgroup hierarchy")
+fn hierarchy(kinds: &[&str]) -> Option<PathBuf> {
+    let mut found = kinds.iter().map(PathBuf::from);
+    found.find(|path| path.join("cgroup.procs").exists())
 }
 
 /// errno(3).
 const EPERM: u16 = 1;
 
+/// Version 2 beside version 1, or alone; in the root of version 1 there is no `cgroup.procs`.
 const VERSION_2: [&str; 2] = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
 
 /// Runs a shell script in a new cgroup of this name, whose first words are to enter it.
@@ -118,24 +119,34 @@ fn filters(groups: &[ThreadGroup]) -> Vec<(usize, usize)> {
     groups.iter().map(counts).collect()
 }
 
-#[test]
-#[ignore = "needs root and cgroups"]
-fn every_thread_of_a_container_is_seen() {
-    let id = format!(
-        "{:064x}",
-        u64::from(std::process::id()) | 0xfeed_0000_0000_0000
-    );
+/// An id of 64 digits that no engine gives, of this test and with this last digit.
+fn id(digit: u8) -> String {
+    let number = u64::from(std::process::id()) << 4 | u64::from(digit);
+    format!("{:064x}", number | 0xfeed_0000_0000_0000)
+}
+
+/// A container of this id: a cgroup of that name and a pid namespace, with [`child`] as its first process.
+fn container(id: &str) -> Started {
     let pids = hierarchy(&[
         "/sys/fs/cgroup/pids",
         "/sys/fs/cgroup/unified",
         "/sys/fs/cgroup",
     ]);
+    let pids = pids.expect("a cgroup hierarchy");
     let (container, output) = start(
-        pids.join(&id),
+        pids.join(id),
         "exec unshare --pid --fork --kill-child -- \"$SELF\" --exact child --nocapture --test-threads=1",
     );
     let mut lines = output.lines();
     assert!(lines.any(|line| line.expect("a line") == "@ready"));
+    container
+}
+
+#[test]
+#[ignore = "needs root and cgroups"]
+fn every_thread_of_a_container_is_seen() {
+    let id = id(0);
+    let container = container(&id);
     let target = Target::Container(id.clone());
     let groups = chains(&target, Depth::EveryThread).expect("read");
     assert_eq!(filters(&groups), [(0, 1), (2, 1)], "{groups:?}");
@@ -167,6 +178,118 @@ fn every_thread_of_a_container_is_seen() {
     drop(container);
     let failure = chains(&target, Depth::EveryThread).expect_err("it has ended");
     assert_eq!(failure.exit, Exit::Usage);
+}
+
+#[test]
+#[ignore = "needs root and cgroups"]
+fn a_beginning_that_two_containers_share_is_nobodys_name() {
+    let (one, other) = (id(1), id(2));
+    let _started = [container(&one), container(&other)];
+    let chains = |given: &str| chains(&Target::Container(given.to_owned()), Depth::EveryThread);
+    for shared in [&one[..63], &one[..12]] {
+        let failure = chains(shared).expect_err("two are meant");
+        assert_eq!(failure.exit, Exit::Usage);
+        let said = format!("{:#}", failure.error);
+        assert!(said.contains(&one) && said.contains(&other), "{said}");
+    }
+    for whole in [&one, &other] {
+        assert_eq!(filters(&chains(whole).expect("read")), [(0, 1), (2, 1)]);
+    }
+}
+
+/// A program as others write it: everything is allowed but two calls, one of them by its arguments.
+const WITH_LIBSECCOMP: &str = r#"
+#include <seccomp.h>
+#include <errno.h>
+#include <stdio.h>
+#include <sys/socket.h>
+int main(void) {
+    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+    if (!filter
+        || seccomp_rule_add(filter, SCMP_ACT_ERRNO(EACCES), SCMP_SYS(mkdir), 0)
+        || seccomp_rule_add(filter, SCMP_ACT_KILL_PROCESS, SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_NE, AF_UNIX))
+        || seccomp_load(filter))
+        return 1;
+    puts("@ready");
+    fflush(stdout);
+    return getchar() == EOF ? 0 : 1;
+}
+"#;
+
+#[test]
+#[ignore = "needs gcc and libseccomp-dev"]
+fn the_filter_of_a_program_with_libseccomp_is_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (source, program) = (folder.path().join("held.c"), folder.path().join("held"));
+    std::fs::write(&source, WITH_LIBSECCOMP).expect("written");
+    let mut gcc = Command::new("gcc");
+    gcc.arg(&source).arg("-o").arg(&program).arg("-lseccomp");
+    assert!(gcc.status().expect("gcc starts").success());
+    let mut held = Command::new(&program)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let output = BufReader::new(held.stdout.take().expect("piped above"));
+    let mut lines = output.lines();
+    assert!(lines.any(|line| line.expect("a line") == "@ready"));
+
+    let lazaret = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lazaret"));
+        command.args(args).args(["--pid", &held.id().to_string()]);
+        let output = command.output().expect("it starts");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (
+            output.status.code(),
+            text(&output.stdout) + &text(&output.stderr),
+        )
+    };
+    let (code, shown) = lazaret(&["inspect"]);
+    assert_eq!(code, Some(0), "{shown}");
+    let flat = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+    for part in [
+        "1 thread of `held`",
+        "EACCES (1 call) mkdir",
+        "socket: allow if family (64 bits) = AF_UNIX, else kill process",
+        "i386: kill thread, whatever the call",
+        // of what libseccomp leaves open that must not be
+        "ptrace: reads and writes other processes",
+    ] {
+        assert!(flat.contains(part), "`{part}` is not in:\n{shown}");
+    }
+    let profile = |mkdir: &str| {
+        let path = folder.path().join(format!("{mkdir}.json"));
+        let text = format!(
+            r#"{{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"], "syscalls": [
+                {{"names": ["mkdir"], "action": "{mkdir}", "errnoRet": 13}},
+                {{"names": ["socket"], "action": "SCMP_ACT_KILL_PROCESS",
+                  "args": [{{"index": 0, "value": 1, "op": "SCMP_CMP_NE"}}]}}]}}"#
+        );
+        std::fs::write(&path, text).expect("written");
+        path.to_str().expect("text").to_owned()
+    };
+    let same = profile("SCMP_ACT_ERRNO");
+    let (code, proved) = lazaret(&["prove", &same, "--at-least-as-strict"]);
+    assert_eq!(code, Some(0), "{proved}");
+    // libseccomp closes what is no call of any convention, and a profile cannot say so
+    let (code, proved) = lazaret(&["prove", &same]);
+    assert_eq!(code, Some(1), "{proved}");
+    let closed = "    2147483648..=3221225471: allow → kill thread";
+    assert!(proved.contains(closed), "{proved}");
+    assert!(!proved.contains("mkdir"), "{proved}");
+    let (code, proved) = lazaret(&["prove", &profile("SCMP_ACT_ALLOW")]);
+    assert_eq!(code, Some(1), "{proved}");
+    assert!(proved.contains("    mkdir: allow → EACCES"), "{proved}");
+    let (code, proved) = lazaret(&["prove", &profile("SCMP_ACT_KILL"), "--at-least-as-strict"]);
+    assert_eq!(code, Some(1), "{proved}");
+    assert!(
+        proved.contains("    mkdir: kill thread → EACCES"),
+        "{proved}"
+    );
+
+    // it ends as it would have
+    drop(held.stdin.take());
+    assert!(held.wait().expect("ours").success());
 }
 
 /// What makes a systemd believe that it runs a machine: cgroup version 2 only, an empty `/run`, one unit.
@@ -211,8 +334,12 @@ fn the_filters_of_a_systemd_service_are_read() {
         println!("SKIP: no systemd on this machine");
         return;
     }
+    let Some(version_2) = hierarchy(&VERSION_2) else {
+        println!("SKIP: no cgroup v2 is mounted, which systemd wants");
+        return;
+    };
     let name = format!("lazaret-test-{}", std::process::id());
-    let (systemd, _output) = start(hierarchy(&VERSION_2).join(name), SYSTEMD);
+    let (systemd, _output) = start(version_2.join(name), SYSTEMD);
     let pid = service(systemd.unshare.id());
     let groups = chains(&Target::Process(pid), Depth::EveryThread).expect("read");
     let [group] = groups.as_slice() else {

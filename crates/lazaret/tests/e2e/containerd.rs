@@ -25,25 +25,41 @@ fn ctr(args: &[&str]) -> Command {
 }
 
 /// A container of containerd's, to be removed; what it prints goes into a file.
-struct Task {
-    name: &'static str,
+pub(crate) struct Task {
+    pub(crate) name: &'static str,
     output: PathBuf,
 }
 
 impl Task {
     /// `ctr run` of berth under this profile; also what `ctr` says of it.
-    fn run(node: &Node, name: &'static str, profile: &Path) -> (Task, Said) {
+    fn under(node: &Node, name: &'static str, profile: &Path) -> (Task, Said) {
+        let profile = profile.to_str().expect("text");
+        Task::run(&node.path(""), name, &["--seccomp-profile", profile])
+    }
+
+    /// `ctr run` of berth under containerd's default profile, with these options, its output in this folder.
+    pub(crate) fn run(folder: &Path, name: &'static str, options: &[&str]) -> (Task, Said) {
         let task = Task {
             name,
-            output: node.path(&format!("{name}.log")),
+            output: folder.join(format!("{name}.log")),
         };
         let output = format!("--log-uri=file://{}", task.output.display());
         let cgroup = format!("--cgroup={}/{name}", world().containerd.cgroup);
         let image = format!("docker.io/{}", world().berth().reference);
         let mut ctr = ctr(&["run", "--detach", "--net-host", "--seccomp"]);
-        ctr.arg("--seccomp-profile").arg(profile);
+        ctr.args(options);
         let said = run(ctr.args([&output, &cgroup, &image, name]));
         (task, said)
+    }
+
+    /// The engine's version, as `v1.6.20`.
+    pub(crate) fn version() -> String {
+        let said = run(&mut ctr(&["version"]));
+        let mut versions = said.good().lines().skip_while(|line| *line != "Server:");
+        let version = versions.find_map(|line| line.trim().strip_prefix("Version:"));
+        let version = version.expect("the server's version").trim();
+        // Debian writes it without the letter
+        format!("v{}", version.trim_start_matches('v'))
     }
 
     fn output(&self) -> String {
@@ -64,7 +80,7 @@ fn a_server_under_containerd_is_admitted_and_held() {
     let node = Node::with(&learnt().policy);
     let pid = world().containerd.pid;
     let profile = node.papers().join("profile.json");
-    let (server, said) = Task::run(&node, "held", &profile);
+    let (server, said) = Task::under(&node, "held", &profile);
     said.good();
     node.wait_phase(server.name, "serving");
     let status = node.status(server.name).expect("it is known");
@@ -118,7 +134,7 @@ fn a_container_of_containerd_without_a_bundle_does_not_start() {
     let node = Node::with(&learnt().policy);
     let profile = node.papers().join("profile.json");
     fs::remove_file(node.papers().join("bundle.json")).expect("it was there");
-    let (server, said) = Task::run(&node, "refused", &profile);
+    let (server, said) = Task::under(&node, "refused", &profile);
     // runc's `start` has done its part when the first `execve` fails
     said.good();
     let event = node.wait_event(server.name, "refused", "check", "no-bundle");

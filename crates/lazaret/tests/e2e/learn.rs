@@ -65,6 +65,8 @@ fn calls(policy: &Path) -> BTreeMap<String, (String, Vec<String>)> {
     let said = run(show.arg(policy));
     let rows = said.good().lines();
     let rows = rows.map(|row| serde_json::from_str::<Value>(row).expect("JSON"));
+    let rows =
+        rows.filter(|row| row["type"] == "call" && row["phases"] != Value::Array(Vec::new()));
     let text = |value: &Value| value.as_str().expect("text").to_owned();
     rows.map(|row| {
         let phases = row["phases"].as_array().expect("a list");

@@ -11,10 +11,12 @@
 //! | [`wrapper`] | containers that nobody confines are what they are without the wrapper |
 //! | [`refusals`] | papers that are not in order |
 //! | [`daemon`] | the gate killed, started twice, started in a place that is not its own |
+//! | [`inspect`] | what the kernel runs for containers that run, whoever started them, and whether it is what is meant |
 //! | [`containerd`] | the same profile under containerd, without the wrapper |
 
 mod containerd;
 mod daemon;
+mod inspect;
 mod interrupted;
 mod learn;
 mod node;
