@@ -1,6 +1,8 @@
 //! Bad input: what is said, and that it is told from a *no* by the exit code.
 
 use crate::{DIGEST, Desk, POLICY, PROFILE};
+use lazaret_core::filter::abi::Abi;
+use lazaret_core::filter::table;
 use std::fs::File;
 
 /// Whether a verb takes a policy, a profile, either, or a filter; `@` stands for the file.
@@ -286,4 +288,41 @@ fn what_is_missing_or_contradicts_itself_is_refused() {
     }
     let import = format!("policy import p.json -o folder/none --digest {DIGEST}");
     desk.check(&import, 3, &["lazaret: cannot "]);
+}
+
+#[test]
+fn what_does_not_fit_into_a_filter_is_refused_with_the_figure() {
+    let desk = Desk::new();
+    let with_fd = |&(_, name): &(u32, &str)| {
+        let args = table::args_of(name).unwrap_or_default();
+        args.iter().any(|arg| arg.name == "fd") && !["read", "write"].contains(&name)
+    };
+    let policy = |calls: usize| {
+        let mut text = POLICY.to_string();
+        for (nth, (_, name)) in (0..).zip(table::calls(Abi::X86_64).filter(with_fd).take(calls)) {
+            // 200 values that are no neighbours, and are not those of another call
+            let values: Vec<String> = (0..200)
+                .map(|at| (1000 * nth + 3 * at).to_string())
+                .collect();
+            let values = values.join(", ");
+            text.push_str(&format!(
+                "  - {{allow: [{name}], when: [{{arg: fd, in: [{values}]}}], why: its own files}}\n"
+            ));
+        }
+        text
+    };
+    desk.write("fits.yaml", &policy(5));
+    desk.check("compile fits.yaml --to bpf -o fits.bpf", 0, &[]);
+    desk.check("prove fits.yaml --bpf fits.bpf", 0, &["filter: equal"]);
+    desk.write("long.yaml", &policy(30));
+    for to in ["bpf", "disasm"] {
+        let line = format!("compile long.yaml --to {to} -o none");
+        let all = desk.check(&line, 2, &["instructions, the kernel allows 4096"]);
+        let figure = all.split_once("filter has ").and_then(|(_, rest)| {
+            let (figure, _) = rest.split_once(' ')?;
+            figure.parse::<u32>().ok()
+        });
+        assert!(figure.is_some_and(|figure| figure > 4096), "{all}");
+        assert!(!desk.exists("none"));
+    }
 }
