@@ -8,8 +8,8 @@
 //! What the fields are is said by the types alone. No value is checked here that the type does not check.
 
 use crate::source::Source;
-use lazaret_core::policy::near::nearest;
 use crate::tree::{At, Field, Located, Node};
+use lazaret_core::policy::near::nearest;
 use serde::de::{
     DeserializeSeed, Deserializer, Error, Expected, IntoDeserializer, MapAccess, SeqAccess,
     Unexpected, Visitor,

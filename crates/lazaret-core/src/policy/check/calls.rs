@@ -1,8 +1,8 @@
 //! Lists of calls: names and numbers, resolved for one architecture.
 
+use super::super::near::nearest;
 use super::super::problem::{Place, What};
 use super::Reader;
-use super::super::near::nearest;
 use crate::format::policy::CallV1;
 use alloc::borrow::Cow;
 use alloc::collections::BTreeSet;

@@ -1,8 +1,8 @@
 //! Conditions on arguments: names, widths, and sets of values that can be written in one way only.
 
+use super::super::near::nearest;
 use super::super::problem::{Place, What};
 use super::Reader;
-use super::super::near::nearest;
 use crate::format::policy::{ConditionV1, EndV1, ValueV1};
 use alloc::format;
 use alloc::string::ToString;

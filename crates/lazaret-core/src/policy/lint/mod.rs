@@ -52,7 +52,9 @@ pub struct Finding {
 #[non_exhaustive]
 pub enum Lint {
     /// Other rules allow, or the ceiling forbids, all that this one allows of a call, phase by phase and argument by argument.
-    #[error("a rule on `{call}` that changes nothing: other rules allow all of it, or the ceiling forbids it")]
+    #[error(
+        "a rule on `{call}` that changes nothing: other rules allow all of it, or the ceiling forbids it"
+    )]
     Unreachable {
         /// The call.
         call: String,
