@@ -234,6 +234,7 @@ fn rules_that_others_cover_are_found() {
     let early = json!({"allow": ["socket"], "when": [{"arg": "family", "in": ["AF_UNIX"]}], "until": "serving", "why": "x windows"});
     let typed = json!({"allow": ["socket"], "when": [{"arg": "family", "in": ["AF_UNIX"]}, {"arg": "type", "mask": 15, "in": [1]}], "why": "streams only"});
     let asked = json!({"ask": ["socket"], "when": [{"arg": "family", "in": ["AF_UNIX"]}], "why": "watched sockets"});
+    let asked_all = json!({"ask": ["socket"], "when": [{"arg": "family", "in": ["AF_UNIX", "AF_INET"]}], "why": "watched sockets"});
     for (rules, covered) in [
         (json!([both, unix]), 1),
         (json!([unix, inet]), 0),
@@ -247,6 +248,8 @@ fn rules_that_others_cover_are_found() {
         // the kernel decides what the gate would be asked
         (json!([unix, asked]), 1),
         (json!([inet, asked]), 0),
+        // what the gate would be asked does not replace what the kernel decides
+        (json!([unix, asked_all]), 0),
         // the gate is asked where the phase counts, whether a rule says so or not
         (json!([asked, early]), 1),
     ] {
@@ -514,6 +517,17 @@ fn differences_are_found_by_phase_region_and_band() {
     // the other way round it is the reverse
     let diff_ba = changes(Side::Policy(&b), Side::Policy(&a));
     assert_eq!((diff_ba.opened.len(), diff_ba.closed.len()), (1, 2));
+    // refused by both, with another errno
+    let plain = policy(json!([]));
+    let eacces = policy(
+        json!([{"deny": ["mount"], "errno": "EACCES", "why": "programs cope with it best"}]),
+    );
+    let errnos = changes(Side::Policy(&plain), Side::Policy(&eacces));
+    assert_eq!(
+        told(&errnos.refused),
+        [format!("165..=165 always prelude,{all} {eperm} Errno(13)")]
+    );
+    assert!(errnos.opened.is_empty() && errnos.closed.is_empty() && !errnos.is_empty());
     let arm = policy_with(json!([]), |text| {
         text["environment"]["arch"] = json!("aarch64")
     });

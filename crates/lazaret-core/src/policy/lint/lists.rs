@@ -104,7 +104,7 @@ const UNUSUAL_FAMILY: Part = Part::Other {
 
 const DEVICES: Danger = Danger {
     why: "makes device files",
-    instead: "leave it out; for a named pipe, narrow `mode` to S_IFIFO (mask 0xf000)",
+    instead: "leave it out; for named pipes, narrow `mode` to 0x1000 (S_IFIFO) under the mask 0xf000",
     severity: Severity::Warning,
 };
 
