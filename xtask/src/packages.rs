@@ -29,6 +29,14 @@ const NEEDED: &[(&[&str], &str)] = &[
     ),
     (&["runc", "containerd.io"], "starts the containers"),
     (
+        &["crun"],
+        "the runtime that podman uses: profiles are loaded under it too",
+    ),
+    (
+        &["podman"],
+        "loads profiles as well; with its state in a test's folder",
+    ),
+    (
         &["clang"],
         "compiles the recorder's eBPF programs and the attacks' native part",
     ),

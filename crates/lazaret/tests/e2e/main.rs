@@ -12,6 +12,7 @@
 //! | [`refusals`] | papers that are not in order |
 //! | [`daemon`] | the gate killed, started twice, started in a place that is not its own |
 //! | [`inspect`] | what the kernel runs for containers that run, whoever started them, and whether it is what is meant |
+//! | [`profiles`] | static profiles under Docker, containerd, crun and podman, and Docker's own made plain; no gate |
 //! | [`containerd`] | the same profile under containerd, without the wrapper |
 
 mod containerd;
@@ -21,6 +22,7 @@ mod interrupted;
 mod learn;
 mod node;
 mod phases;
+mod profiles;
 mod refusals;
 mod world;
 mod wrapper;
