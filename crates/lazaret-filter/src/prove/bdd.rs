@@ -14,8 +14,8 @@ use core::ops::Not;
 /// The most nodes that one [`Diagrams`] holds: 44 MB with both tables.
 pub(super) const MAX_NODES: usize = 1 << 21;
 
-/// The most steps that one [`Diagrams`] takes, all operations together: a few seconds.
-pub(super) const MAX_STEPS: u64 = 1 << 26;
+/// The most steps that one [`Diagrams`] takes, all operations together: under a second. The longest filters of engines need less than a tenth.
+pub(super) const MAX_STEPS: u64 = 1 << 24;
 
 /// The most nodes that one operation on words may add.
 pub(super) const MAX_OPERATION_NODES: usize = 1 << 16;
