@@ -117,6 +117,42 @@ pub fn comm(tid: u32) -> Result<String, ProcessError> {
         .collect())
 }
 
+/// A call that a thread waits in, as it was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CurrentCall {
+    /// The number, in the numbering of the convention that it was made by.
+    pub nr: u32,
+    /// The argument registers.
+    pub args: [u64; 6],
+}
+
+/// The call that a thread is in; nothing while it runs or is stopped outside of a call (`/proc/TID/syscall`, proc(5)). The calling
+/// thread is in the call by which it reads the file.
+///
+/// # Errors
+/// When the thread is gone, or may not be inspected.
+pub fn current_call(tid: u32) -> Result<Option<CurrentCall>, ProcessError> {
+    let file = "syscall";
+    let content = read(tid, file)?;
+    parse_current_call(&content).ok_or(ProcessError::Malformed { pid: tid, file })
+}
+
+/// `running`, `-1 SP PC`, or the number, six arguments, stack pointer and program counter.
+fn parse_current_call(content: &[u8]) -> Option<Option<CurrentCall>> {
+    let text = std::str::from_utf8(content).ok()?.trim_end();
+    if text == "running" || text.starts_with("-1 ") {
+        return Some(None);
+    }
+    let mut words = text.split(' ');
+    let nr = words.next()?.parse().ok()?;
+    let mut args = [0; 6];
+    for arg in &mut args {
+        *arg = u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok()?;
+    }
+    // stack pointer and program counter
+    (words.count() == 2).then_some(Some(CurrentCall { nr, args }))
+}
+
 /// The identity of the process or thread that has this id now.
 ///
 /// # Errors
@@ -298,6 +334,52 @@ pub fn waits_in_notification(tid: u32) -> Result<bool, ProcessError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn calls_that_threads_wait_in() {
+        let parse = |text: &str| parse_current_call(text.as_bytes());
+        assert_eq!(parse("running\n"), Some(None));
+        assert_eq!(parse("-1 0x7ffd 0x4011\n"), Some(None));
+        assert_eq!(
+            parse("128 0x7f 0x0 0x1 0xffffffffffffffff 0x8 0x0 0x7ffd 0x4011\n"),
+            Some(Some(CurrentCall {
+                nr: 128,
+                args: [0x7f, 0, 1, u64::MAX, 8, 0],
+            }))
+        );
+        for wrong in [
+            "",
+            "128",
+            "128 0x7f 0x0 0x1 0x0 0x8 0x0",
+            "x 0x0 0x0 0x0 0x0 0x0 0x0 0x0 0x0",
+        ] {
+            assert_eq!(parse(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_waiting_thread_tells_its_call() {
+        let (reader, writer) = std::io::pipe().expect("pipe");
+        let (send, receive) = std::sync::mpsc::channel();
+        let waiting = std::thread::spawn(move || {
+            send.send(rustix::thread::gettid().as_raw_nonzero().get())
+                .expect("received");
+            let mut byte = [0];
+            let mut reader = reader;
+            std::io::Read::read(&mut reader, &mut byte)
+        });
+        let tid = receive.recv().expect("sent").cast_unsigned();
+        let call = loop {
+            // it may not be there yet
+            match current_call(tid).expect("told") {
+                Some(call) if i64::from(call.nr) == libc::SYS_read => break call,
+                _ => std::thread::yield_now(),
+            }
+        };
+        assert_eq!(call.args[2], 1, "{call:?}");
+        drop(writer);
+        assert_eq!(waiting.join().expect("ended").expect("read"), 0);
+    }
 
     #[test]
     fn own_process_is_itself() {

@@ -1,17 +1,21 @@
 //! One recording: the probe goes in before the container exists, the container runs, serves, is exercised and stopped,
 //! and the probe is read.
 
+mod in_progress;
+
 use crate::cleanup::{Guard, write_file};
 use crate::engine::{Engine, Image, State};
 use crate::exit::{Exit, OrExit, Outcome, fail};
 use crate::progress::Steps;
 use anyhow::Context;
+use in_progress::Waiting;
 use lazaret_core::filter::abi::Abi;
 use lazaret_core::format::recording as wire;
 use lazaret_core::phase::Phase;
 use lazaret_core::policy::Http;
 use lazaret_core::recording::{Environment, Exercise, Recording, Subject};
 use lazaret_kernel::netns::NetworkNamespace;
+use lazaret_kernel::process::pid_namespace;
 use lazaret_probe::{Attached, Limits, PidNamespace, Probe};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -64,7 +68,8 @@ fn alive(pid: u32) -> bool {
 /// Records one run.
 ///
 /// # Flow
-/// Probe, container, phase by phase, stop by signal, read, container removed.
+/// Probe, container, phase by phase, stop by signal, read, container removed. A call that a thread waits in when a phase begins
+/// counts in that phase too.
 ///
 /// # Errors
 /// Exit 3 when this host or its engine cannot; 1 when the container does not become ready, dies, or the exercise fails;
@@ -110,10 +115,15 @@ pub fn record(
         network: &network,
         pid: state.pid,
     };
-    let mut timeline = BTreeMap::from([(Phase::Startup, 0)]);
+    let mut clock = Clock {
+        began,
+        native: environment.arch,
+        timeline: BTreeMap::from([(Phase::Startup, 0)]),
+        waiting: Vec::new(),
+    };
 
     held.wait_ready(run, &inside, steps)?;
-    enter(&mut probe, &namespace, Phase::Serving, began, &mut timeline)?;
+    clock.enter(&mut probe, &namespace, Phase::Serving, state.pid)?;
     let exercised = exercise(&inside);
     if !inside.alive() {
         return died(&engine, &name, "ended while it was exercised");
@@ -123,13 +133,7 @@ pub fn record(
     pause(run.dwell, &inside);
 
     steps.step("stopping by signal");
-    enter(
-        &mut probe,
-        &namespace,
-        Phase::Stopping,
-        began,
-        &mut timeline,
-    )?;
+    clock.enter(&mut probe, &namespace, Phase::Stopping, state.pid)?;
     let stopping = Instant::now();
     engine.stop(&name, STOP_SECONDS).or_exit(Exit::HostCannot)?;
     let end = engine.state(&name).or_exit(Exit::HostCannot)?;
@@ -138,7 +142,7 @@ pub fn record(
         && end.exit_code != 137
         && stopping.elapsed().as_secs() < u64::from(STOP_SECONDS);
     let duration_ns = nanoseconds(began);
-    let seen = probe
+    let mut seen = probe
         .finish(&namespace)
         .context("cannot read the recorder")
         .or_exit(Exit::HostCannot)?;
@@ -156,6 +160,7 @@ pub fn record(
         );
         return fail(Exit::Incomplete, text);
     }
+    in_progress::add(&mut seen.observations, &clock.waiting);
     Ok(Recording {
         subject: Subject {
             name: run.image_name.to_string(),
@@ -166,7 +171,7 @@ pub fn record(
             ..environment
         },
         probe: seen.attach_kind.to_string(),
-        timeline,
+        timeline: clock.timeline,
         duration_ns,
         stopped,
         exercise: exercised,
@@ -229,19 +234,35 @@ pub fn native() -> anyhow::Result<Abi> {
         .with_context(|| format!("architecture `{}`", std::env::consts::ARCH))
 }
 
-fn enter(
-    probe: &mut Probe<Attached>,
-    namespace: &PidNamespace,
-    phase: Phase,
+/// When each phase began, and what waited then.
+struct Clock {
     began: Instant,
-    timeline: &mut BTreeMap<Phase, u64>,
-) -> Outcome<()> {
-    probe
-        .set_phase(namespace, phase)
-        .context("cannot tell the recorder the phase")
-        .or_exit(Exit::HostCannot)?;
-    timeline.insert(phase, nanoseconds(began));
-    Ok(())
+    native: Abi,
+    timeline: BTreeMap<Phase, u64>,
+    waiting: Vec<Waiting>,
+}
+
+impl Clock {
+    /// Begins a phase for the container whose first process is `pid`.
+    fn enter(
+        &mut self,
+        probe: &mut Probe<Attached>,
+        namespace: &PidNamespace,
+        phase: Phase,
+        pid: u32,
+    ) -> Outcome<()> {
+        probe
+            .set_phase(namespace, phase)
+            .context("cannot tell the recorder the phase")
+            .or_exit(Exit::HostCannot)?;
+        let now = nanoseconds(self.began);
+        self.timeline.insert(phase, now);
+        // afterwards: what begins to wait in between is counted by the recorder
+        let container = pid_namespace(pid).or_exit(Exit::No)?;
+        let waiting = in_progress::waiting(container, self.native, phase, now)?;
+        self.waiting.extend(waiting);
+        Ok(())
+    }
 }
 
 /// Waits, but not for a container that is gone.
