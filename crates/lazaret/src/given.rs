@@ -5,7 +5,7 @@ use crate::exit::{Exit, OrExit, Outcome, fail};
 use crate::record::kernel_release;
 use anyhow::Context;
 use lazaret_core::filter::abi::Abi;
-use lazaret_core::filter::oci::{Architecture, Document, Engine, Host, OciSeccomp, meaning};
+use lazaret_core::filter::oci::{Architecture, Document, Engine, Host, Note, OciSeccomp, meaning};
 use lazaret_core::filter::rule::RuleTable;
 use lazaret_core::policy::Policy;
 use lazaret_text::any::{self, Input};
@@ -157,14 +157,33 @@ fn on_host(path: &Path, document: &Document, given: &ProfileHost) -> Outcome<Pro
     let (table, made) = meaning(&known, &Engine::debian12().on(abi))
         .with_context(|| format!("profile `{}`", path.display()))
         .or_exit(Exit::Usage)?;
-    let notes = resolved.notes.iter().chain(&made);
+    let (left_out, others): (Vec<&Note>, Vec<&Note>) = resolved
+        .notes
+        .iter()
+        .chain(&made)
+        .partition(|note| matches!(note, Note::LeftOut { .. }));
+    let notes = left_out_here(&left_out).into_iter();
     Ok(Profile {
         abi,
         without_table,
-        notes: notes.map(ToString::to_string).collect(),
+        notes: notes
+            .chain(others.into_iter().map(ToString::to_string))
+            .collect(),
         resolved: resolved.profile,
         table,
     })
+}
+
+/// One line for all rules that the engine leaves out on this host: most profiles have more than ten.
+fn left_out_here(notes: &[&Note]) -> Option<String> {
+    let rules: Vec<String> = notes
+        .iter()
+        .filter_map(|note| match note {
+            Note::LeftOut { rule, because } => Some(format!("syscalls[{rule}] ({because})")),
+            _ => None,
+        })
+        .collect();
+    (!rules.is_empty()).then(|| format!("left out on this host: {}", rules.join(", ")))
 }
 
 /// As profiles write it, `SCMP_ARCH_ARM`.

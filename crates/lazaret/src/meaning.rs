@@ -257,7 +257,7 @@ pub fn differences(kind: &str, phases: &[&str], differences: &[&Difference], for
         }
         let place = match abi {
             Some(Abi::X86_64) => String::new(),
-            Some(abi) => format!(" of {abi}"),
+            Some(abi) => format!("{abi} calls "),
             None => String::new(),
         };
         let when = if when.is_empty() {
@@ -266,7 +266,7 @@ pub fn differences(kind: &str, phases: &[&str], differences: &[&Difference], for
             format!(" if {when}")
         };
         let text = format!(
-            "{}{place}{when}: {expected} → {found}, as {example}",
+            "{place}{}{when}: {expected} → {found}, as {example}",
             names.join(", ")
         );
         println!(

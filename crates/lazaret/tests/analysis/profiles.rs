@@ -138,7 +138,7 @@ fn architectures_without_a_table_are_closed_and_never_proved() {
     desk.check(
         "policy diff d.json less.json --arch aarch64",
         1,
-        &["getpid of aarch64: allow → ", "are not compared"],
+        &["aarch64 calls getpid: allow → ", "are not compared"],
     );
 
     // on x86-64 all of it is known
