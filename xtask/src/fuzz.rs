@@ -207,7 +207,7 @@ fn shared_seeds(workspace: &Path, target: &str) -> Option<PathBuf> {
     let data = workspace.join("crates/lazaret-filter/tests/data");
     let folder = match target {
         "bpf" => data,
-        "oci_json" => data.join("oci"),
+        "oci_json" => data.join("profiles"),
         _ => return None,
     };
     folder.is_dir().then_some(folder)

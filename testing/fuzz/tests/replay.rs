@@ -10,7 +10,7 @@ fn replay(folder: &Path, target: Target) -> usize {
         fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut files: Vec<_> = entries
         .map(|entry| entry.expect("the folder can be read").path())
-        .filter(|path| path.file_name().is_some_and(|name| name != ".gitkeep"))
+        .filter(|path| path.is_file() && !path.ends_with(".gitkeep"))
         .collect();
     files.sort();
     for file in &files {
@@ -31,6 +31,7 @@ fn seeds_and_findings_hold() {
     }
     let data = here.join("../../crates/lazaret-filter/tests/data");
     assert!(replay(&data, lazaret_fuzz::bpf) > 0);
+    assert!(replay(&data.join("profiles"), lazaret_fuzz::oci_json) > 0);
 }
 
 #[test]
