@@ -53,8 +53,14 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     ("berth", &[]),
     ("seccomp-judge", &["lazaret-filter"]),
-    ("filter-bench", &["lazaret-core", "lazaret-text", "seccomp-judge"]),
-    ("lazaret-fuzz", &["lazaret-filter", "lazaret-core", "lazaret-text"]),
+    (
+        "filter-bench",
+        &["lazaret-core", "lazaret-text", "seccomp-judge"],
+    ),
+    (
+        "lazaret-fuzz",
+        &["lazaret-filter", "lazaret-core", "lazaret-text"],
+    ),
     ("xtask", &[]),
 ];
 
