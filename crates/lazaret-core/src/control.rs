@@ -70,6 +70,26 @@ pub enum Request {
         /// `startup`, `serving` or `stopping`.
         to: Phase,
     },
+    /// Puts another installed revision in force; answered by [`Reply::Revised`].
+    Revise {
+        /// Protocol version.
+        v: V1,
+        /// Its id, a prefix of it that only it has, or its name.
+        container: String,
+        /// The revision; none is the highest that is installed for its image.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        revision: Option<u64>,
+        /// What to do when the kernel's filter allows what the revision denies.
+        kernel: Kernel,
+    },
+    /// Calls that were denied or would have been, counted; answered by [`Reply::Drift`].
+    Drift {
+        /// Protocol version.
+        v: V1,
+        /// Its id, a prefix of it that only it has, or its name; none is every container.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        container: Option<String>,
+    },
     /// The engine is about to send the stop signal (sent by `lazaret-runtime`); answered by [`Reply::Done`].
     Stopping {
         /// Protocol version.
@@ -77,6 +97,16 @@ pub enum Request {
         /// Its full id.
         container: String,
     },
+}
+
+/// What a revision may leave to the next start of its container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kernel {
+    /// Nothing: refuse a revision of which a part could not be held.
+    Whole,
+    /// Calls that the kernel's filter allows already.
+    Partly,
 }
 
 /// What the daemon says.
@@ -114,6 +144,26 @@ pub enum Reply {
         /// How many.
         events: u64,
     },
+    /// To [`Request::Revise`]: it is in force, and a daemon that comes after this one knows.
+    Revised {
+        /// Protocol version.
+        v: V1,
+        /// Full id of the container.
+        container: String,
+        /// What was in force.
+        from: InForce,
+        /// What is now.
+        to: InForce,
+        /// Calls that it denies and the kernel's filter allows until the container is started again.
+        until_restart: Vec<String>,
+    },
+    /// To [`Request::Drift`].
+    Drift {
+        /// Protocol version.
+        v: V1,
+        /// Most frequent first.
+        drift: Vec<DriftEntry>,
+    },
     /// It is done.
     Done {
         /// Protocol version.
@@ -150,9 +200,58 @@ pub enum ContainerState {
     Prelude,
     /// Its papers are in order and its calls are decided here.
     Admitted(Box<Admitted>),
-    /// It was running when this daemon started: its listener is gone and asked calls fail with `ENOSYS` until the
+    /// It runs, but its papers are no longer in order: every call that it asks fails.
+    PapersLost {
+        /// One sentence.
+        reason: String,
+    },
+    /// It was running when this daemon started and nobody kept its listener: asked calls fail with `ENOSYS` until the
     /// container is started again.
     Unsupervised,
+}
+
+/// A revision of a policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InForce {
+    /// The policy's name.
+    pub policy: String,
+    /// Its revision.
+    pub revision: u64,
+    /// Digest of its canonical form.
+    pub digest: Digest,
+    /// Id of the key that signed it.
+    pub key: String,
+    /// `enforce` or `observe`.
+    pub mode: String,
+}
+
+/// Calls of one kind that were denied, or would have been, since the daemon began.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DriftEntry {
+    /// Full id of the container.
+    pub container: String,
+    /// Its name.
+    pub name: String,
+    /// Digest of the policy in force now.
+    pub digest: Digest,
+    /// The phase by whose rules it is denied.
+    pub phase: Phase,
+    /// The call's name, or its number as text.
+    pub call: String,
+    /// Its number in its convention.
+    pub nr: u32,
+    /// The calling convention.
+    pub arch: String,
+    /// The process's name.
+    pub process: String,
+    /// The six register arguments of the last one.
+    pub args: [u64; 6],
+    /// How often.
+    pub times: u64,
+    /// False: the calls went on (mode observe, or a dwell).
+    pub enforced: bool,
 }
 
 /// What is known of an admitted container.
@@ -161,18 +260,20 @@ pub enum ContainerState {
 pub struct Admitted {
     /// Digest of its image.
     pub image: Digest,
-    /// The policy's name.
-    pub policy: String,
-    /// The policy's revision.
-    pub revision: u64,
-    /// Digest of the policy's canonical form.
-    pub policy_digest: Digest,
-    /// Id of the key that signed it.
-    pub key: String,
-    /// `enforce` or `observe`.
-    pub mode: String,
+    /// What decides the ask band.
+    pub in_force: InForce,
+    /// What the kernel's filter was made from, at the start of the container.
+    pub in_kernel: InForce,
+    /// Calls that the policy in force denies and the kernel's filter allows until the container is started again.
+    pub until_restart: Vec<String>,
     /// The phase by which its calls are decided now.
     pub phase: Phase,
+    /// The phase to come, while its denials are reported and do not bite yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dwell: Option<Phase>,
+    /// Permits under which processes were put into it and still run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub permits: Vec<String>,
     /// How many `exec` listeners are open beside it.
     pub execs: u64,
     /// Counts of the ask band by phase, those of its `exec`s included.
@@ -210,6 +311,22 @@ mod tests {
                     v: V1,
                     container: "c1".to_string(),
                     to: Phase::Serving,
+                },
+            ),
+            (
+                r#"{"type":"revise","v":1,"container":"c1","revision":4,"kernel":"whole"}"#,
+                Request::Revise {
+                    v: V1,
+                    container: "c1".to_string(),
+                    revision: Some(4),
+                    kernel: Kernel::Whole,
+                },
+            ),
+            (
+                r#"{"type":"drift","v":1}"#,
+                Request::Drift {
+                    v: V1,
+                    container: None,
                 },
             ),
             (
@@ -252,20 +369,43 @@ mod tests {
                 denied: 1,
             },
         );
-        let admitted = Admitted {
-            image: digest,
+        let in_force = InForce {
             policy: "fhir".to_string(),
             revision: 3,
-            policy_digest: digest,
+            digest,
             key: "k".to_string(),
             mode: "enforce".to_string(),
-            phase: Phase::Serving,
+        };
+        let admitted = Admitted {
+            image: digest,
+            in_force: in_force.clone(),
+            in_kernel: in_force.clone(),
+            until_restart: vec!["kill".to_string()],
+            phase: Phase::Startup,
+            dwell: Some(Phase::Serving),
+            permits: vec![],
             execs: 1,
             counts,
             stricter: vec!["cachestat".to_string()],
         };
+        let drift = DriftEntry {
+            container: "c1".to_string(),
+            name: "hapi".to_string(),
+            digest,
+            phase: Phase::Serving,
+            call: "mkdir".to_string(),
+            nr: 83,
+            arch: "x86_64".to_string(),
+            process: "java".to_string(),
+            args: [0; 6],
+            times: 3,
+            enforced: false,
+        };
         let containers = [
             ContainerState::Prelude,
+            ContainerState::PapersLost {
+                reason: "no".to_string(),
+            },
             ContainerState::Unsupervised,
             ContainerState::Admitted(Box::new(admitted)),
         ]
@@ -291,6 +431,17 @@ mod tests {
             Reply::Watching { v: V1 },
             Reply::Event { v: V1, event },
             Reply::Missed { v: V1, events: 2 },
+            Reply::Revised {
+                v: V1,
+                container: "c1".to_string(),
+                from: in_force.clone(),
+                to: in_force,
+                until_restart: vec![],
+            },
+            Reply::Drift {
+                v: V1,
+                drift: vec![drift],
+            },
             Reply::Done { v: V1 },
             Reply::Error {
                 v: V1,

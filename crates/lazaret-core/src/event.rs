@@ -28,6 +28,8 @@ pub enum What {
         /// Version of the program.
         version: String,
     },
+    /// The daemon was told to end; what it holds stays with its keeper.
+    GateStopped,
     /// A runtime handed over a listener.
     ListenerReceived {
         /// The runtime's process id for the container's process.
@@ -61,12 +63,72 @@ pub enum What {
         from: Phase,
         /// To here.
         to: Phase,
-        /// Why: `execve`, `readiness`, `stop signal`, `by hand`.
+        /// Why: `execve`, `readiness`, `quiet`, `stop signal`, `process gone`, `by hand`, `restart`.
         cause: String,
     },
-    /// A call was denied (mode enforce) or would have been (mode observe).
-    Denied {
+    /// The server is ready and its dwell runs: what the phase to come denies is reported, and goes on.
+    DwellBegan {
+        /// The phase to come.
+        phase: Phase,
+        /// How long, in milliseconds.
+        dwell_ms: u64,
+    },
+    /// The server seems to begin again inside its container, and the policy does not let it (`phases.startup.restarts`).
+    RestartRefused {
         /// Process id in the host's numbering.
+        pid: u32,
+        /// The process's name (`/proc/PID/comm`).
+        process: String,
+        /// One sentence.
+        reason: String,
+    },
+    /// Another signed revision decides the ask band from now on.
+    Revised {
+        /// Digest of the policy that was in force.
+        from: String,
+        /// Digest of the policy in force now.
+        to: String,
+        /// Its revision.
+        revision: u64,
+        /// Id of the key that signed it.
+        key: String,
+        /// Calls that it denies and the kernel's filter allows until the container is started again.
+        until_restart: Vec<String>,
+    },
+    /// A process was put into the container under a signed permit.
+    Permitted {
+        /// Digest of the permit.
+        permit: String,
+        /// Id of the key that signed it.
+        key: String,
+        /// The reason that it gives.
+        reason: String,
+        /// When it ends, in milliseconds since the Unix epoch.
+        until_ms: u64,
+    },
+    /// A listener was taken over from the daemon before this one.
+    TakenOver {
+        /// The process that was handed over, in the host's numbering.
+        pid: u32,
+        /// False for a container, true for an `exec`.
+        exec: bool,
+        /// Threads whose call had been lost with the daemon and was asked again.
+        asked_again: u64,
+    },
+    /// The papers of a container that runs are no longer in order (found at a take-over): every call that it asks fails.
+    PapersLost {
+        /// Short name of the check that failed, stable.
+        check: String,
+        /// One sentence.
+        reason: String,
+    },
+    /// Calls were denied (mode enforce) or would have been (mode observe, or during a dwell). The first of a kind is told at
+    /// once; those that follow within a second are told together. Kinds are told apart by phase, call, process name and
+    /// `enforced`.
+    Denied {
+        /// How many calls this line stands for. The sum over all lines is exact.
+        times: u64,
+        /// Process id in the host's numbering, of the last one.
         pid: u32,
         /// The process's name (`/proc/PID/comm`).
         process: String,
@@ -76,11 +138,11 @@ pub enum What {
         arch: String,
         /// The call's name, or its number as text.
         call: String,
-        /// The six register arguments.
+        /// The six register arguments, of the last one.
         args: [u64; 6],
         /// The phase.
         phase: Phase,
-        /// False in mode observe: the call went on.
+        /// False in mode observe and during a dwell: the call went on.
         enforced: bool,
     },
     /// How often the ask band was consulted in the phase that ended.
@@ -90,7 +152,7 @@ pub enum What {
         /// Call name → how often.
         calls: alloc::collections::BTreeMap<String, u64>,
     },
-    /// A container that was running when the gate started again: its listener is gone, asked calls fail with `ENOSYS`.
+    /// A container that was running when the gate started, and nobody kept its listener: asked calls fail with `ENOSYS`.
     Unsupervised {
         /// Its first process in the host's numbering.
         pid: u32,
@@ -100,8 +162,7 @@ pub enum What {
         /// False for a container, true for an `exec`.
         exec: bool,
     },
-    /// Lines that are missing here: the disk could not keep up or refused, or denials came in a flood. Counts by phase
-    /// (`lazaret status`) are exact all the same.
+    /// Lines that are missing here: the disk could not keep up or refused. Denials are never among them: they are told later.
     EventsLost {
         /// How many.
         lines: u64,

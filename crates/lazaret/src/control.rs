@@ -105,19 +105,25 @@ fn print_container(container: &ContainerStatus) {
     };
     match &container.state {
         ContainerState::Prelude => println!("{id}  {name}  prelude (papers not checked yet)"),
+        ContainerState::PapersLost { reason } => {
+            println!("{id}  {name}  papers lost, every asked call fails: {reason}");
+        }
         ContainerState::Unsupervised => {
             println!(
                 "{id}  {name}  unsupervised: its listener is gone, asked calls fail until it is started again"
             );
         }
         ContainerState::Admitted(admitted) => {
-            println!("{id}  {name}  {}  {}", admitted.phase, admitted.mode);
+            println!(
+                "{id}  {name}  {}  {}",
+                admitted.phase, admitted.in_force.mode
+            );
             println!(
                 "  policy  {} revision {} ({})",
-                admitted.policy, admitted.revision, admitted.policy_digest
+                admitted.in_force.policy, admitted.in_force.revision, admitted.in_force.digest
             );
             println!("  image   {}", admitted.image);
-            println!("  key     {}", admitted.key);
+            println!("  key     {}", admitted.in_force.key);
             for (phase, counts) in &admitted.counts {
                 println!(
                     "  {phase:<9} asked {} allowed {} denied {}",
@@ -175,6 +181,7 @@ fn sentence(event: &Event) -> String {
     let id: String = event.container.chars().take(12).collect();
     let what = match &event.what {
         What::Denied {
+            times,
             pid,
             process,
             call,
@@ -186,7 +193,7 @@ fn sentence(event: &Event) -> String {
             let verb = if *enforced { "denied" } else { "would deny" };
             let args: Vec<String> = args.iter().map(|arg| format!("{arg:#x}")).collect();
             format!(
-                "{verb} {call}({}) by {process}[{pid}] in {phase}",
+                "{verb} {call}({}) by {process}[{pid}] in {phase}, {times} times",
                 args.join(", ")
             )
         }
@@ -204,6 +211,21 @@ fn sentence(event: &Event) -> String {
         What::Asked { phase, calls } => {
             format!("{} asked calls in {phase}", calls.values().sum::<u64>())
         }
+        What::DwellBegan { phase, dwell_ms } => {
+            format!("{phase} in {dwell_ms} ms, its denials are reported until then")
+        }
+        What::RestartRefused {
+            pid,
+            process,
+            reason,
+        } => format!("restart of {process}[{pid}] not allowed: {reason}"),
+        What::Revised { to, revision, .. } => format!("revision {revision} in force ({to})"),
+        What::Permitted { permit, reason, .. } => format!("exec under permit {permit}: {reason}"),
+        What::TakenOver {
+            pid, asked_again, ..
+        } => format!("taken over (process {pid}), {asked_again} calls asked again"),
+        What::PapersLost { check, reason } => format!("papers lost ({check}): {reason}"),
+        What::GateStopped => "gate stopped".to_string(),
         What::GateStarted { version } => format!("gate started, lazaretd {version}"),
         What::Unsupervised { pid } => {
             format!("unsupervised since the gate was restarted (process {pid})")

@@ -4,7 +4,7 @@
 
 use crate::call;
 use lazaret_bundle::Verified;
-use lazaret_core::control::{Admitted, ContainerState, ContainerStatus, Counts};
+use lazaret_core::control::{Admitted, ContainerState, ContainerStatus, Counts, InForce};
 use lazaret_core::digest::Digest;
 use lazaret_core::event::What;
 use lazaret_core::filter::rule::{Call, Verdict};
@@ -312,14 +312,21 @@ impl Container {
         let (name, state) = match &inner.papers {
             None => (String::new(), ContainerState::Prelude),
             Some(papers) => {
-                let admitted = Admitted {
-                    image: papers.image,
+                let in_force = InForce {
                     policy: papers.policy.name().to_owned(),
                     revision: papers.policy.revision(),
-                    policy_digest: papers.digest,
+                    digest: papers.digest,
                     key: papers.policy.key_id().to_string(),
                     mode: mode_name(papers.policy.mode()).to_owned(),
+                };
+                let admitted = Admitted {
+                    image: papers.image,
+                    in_kernel: in_force.clone(),
+                    in_force,
+                    until_restart: Vec::new(),
                     phase: inner.life.phase(),
+                    dwell: None,
+                    permits: Vec::new(),
                     execs: inner.execs,
                     counts: inner.counts.clone(),
                     stricter: papers.stricter.clone(),

@@ -75,6 +75,9 @@ fn answer(daemon: &Arc<Daemon>, request: Request) -> Reply {
                 lost_events: daemon.events.lost(),
             };
         }
+        Request::Revise { .. } | Request::Drift { .. } => {
+            Err("this gate cannot do that yet".to_owned())
+        }
         // handled where the connection is
         Request::Watch { .. } => Ok(()),
         Request::Phase { container, to, .. } => daemon

@@ -552,6 +552,7 @@ impl Caller {
 
 fn denied(call: &Call, caller: Caller, decided: Decided) -> What {
     What::Denied {
+        times: 1,
         pid: caller.pid,
         process: caller.name,
         nr: call.nr,

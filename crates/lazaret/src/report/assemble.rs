@@ -179,12 +179,13 @@ fn compare(events: &[&Event], whole: bool, enforced: &Coverage, default: &Covera
     let mut denied_calls: BTreeMap<String, u64> = BTreeMap::new();
     for event in events {
         if let What::Denied {
+            times,
             call,
             phase: Phase::Serving,
             ..
         } = &event.what
         {
-            *denied_calls.entry(call.clone()).or_default() += 1;
+            *denied_calls.entry(call.clone()).or_default() += times;
         }
     }
     let differences = enforced.status_differences(default);
@@ -222,6 +223,7 @@ mod tests {
 
     fn denied(phase: Phase) -> What {
         What::Denied {
+            times: 1,
             pid: 1,
             process: "java".to_string(),
             nr: 83,

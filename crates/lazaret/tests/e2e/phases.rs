@@ -36,7 +36,7 @@ fn a_server_comes_up_serves_is_held_and_stops() {
         server.inspect("{{.Name}}").trim_start_matches('/')
     );
     assert_eq!(status["state"]["image"], world().berth().config_digest);
-    assert_eq!(status["state"]["mode"], "enforce");
+    assert_eq!(status["state"]["in_force"]["mode"], "enforce");
     assert!(counts(&status, "prelude")[0] > 0 && counts(&status, "startup")[0] > 0);
     assert_eq!(
         counts(&status, "serving"),
@@ -51,7 +51,7 @@ fn a_server_comes_up_serves_is_held_and_stops() {
     let denied = node.wait_event(id, "denied", "call", "getpriority");
     let pid: u32 = server.inspect("{{.State.Pid}}").parse().expect("a pid");
     let expected = json!({
-        "v": 1, "type": "denied", "container": id, "time_ms": denied["time_ms"], "pid": pid, "process": "berth",
+        "v": 1, "type": "denied", "times": 1, "container": id, "time_ms": denied["time_ms"], "pid": pid, "process": "berth",
         "nr": 140, "arch": "x86_64", "call": "getpriority", "args": [1, 7, 0, 0, 0, 0],
         "phase": "serving", "enforced": true,
     });
@@ -181,6 +181,6 @@ fn in_observe_everything_asked_goes_on_and_is_told() {
         (&json!(false), &json!("serving"))
     );
     let status = node.status(&server.0).expect("it is known");
-    assert_eq!(status["state"]["mode"], "observe");
+    assert_eq!(status["state"]["in_force"]["mode"], "observe");
     assert_eq!(counts(&status, "serving"), [1, 0, 1]);
 }
