@@ -3,6 +3,7 @@
 //! Everything here can be stale when it is returned, except for a task that cannot go on meanwhile (it waits in a
 //! notification, or is seized). A pid alone names nobody for long; [`Identity`] does.
 
+use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -52,7 +53,7 @@ impl ProcessError {
 }
 
 /// A pid together with the time its process began: no two processes of one boot share both.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Identity {
     /// Process or thread id in this program's pid namespace.
     pub pid: u32,
@@ -64,7 +65,7 @@ pub struct Identity {
 ///
 /// The stack's start is placed at random by each `execve` (unless address randomisation is off), so this tells even a
 /// program that executes itself. Changing either value otherwise takes `CAP_SYS_RESOURCE` (`prctl(PR_SET_MM)`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Execution {
     device: u64,
     inode: u64,
@@ -72,7 +73,7 @@ pub struct Execution {
 }
 
 /// The inode of a pid or network namespace (`/proc/PID/ns/*`): its identity while a process is in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NamespaceId(pub(crate) u64);
 
 pub(crate) fn failed(pid: u32, file: &'static str) -> impl FnOnce(io::Error) -> ProcessError {
@@ -185,6 +186,18 @@ fn runs_since(stat: &[u8], start_ticks: u64) -> bool {
         None => true,
     };
     !over && stat_field(stat, 22) == Some(start_ticks)
+}
+
+/// The parent of a process (field 4 of `/proc/PID/stat`); 0 when it is outside of our pid namespace.
+///
+/// # Errors
+/// When it is gone.
+pub fn parent(pid: u32) -> Result<u32, ProcessError> {
+    let file = "stat";
+    let field = stat_field(&read(pid, file)?, 4);
+    field
+        .and_then(|parent| parent.try_into().ok())
+        .ok_or(ProcessError::Malformed { pid, file })
 }
 
 /// The process that a thread belongs to (`Tgid` of `/proc/TID/status`).
@@ -355,6 +368,18 @@ mod tests {
         ] {
             assert_eq!(parse(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_child_names_its_parent() {
+        let mut child = std::process::Command::new("/bin/cat")
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .expect("a child");
+        assert_eq!(parent(child.id()).ok(), Some(std::process::id()));
+        drop(child.stdin.take());
+        assert!(child.wait().is_ok());
+        assert!(parent(child.id()).is_err_and(|error| error.is_gone()));
     }
 
     #[test]
