@@ -5,14 +5,17 @@
 //! up. What the object says is believed because the peer is root: the caller must still compare it with what the kernel
 //! says of the process, and does (`crate::filters`).
 
+mod peer;
+
+pub use peer::{Peer, PeerError, peer};
+
 use crate::notify::{Listener, NotifyError};
-use crate::returned::check;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -29,9 +32,9 @@ const SECCOMP_FD: &str = "seccompFd";
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HandoverError {
-    /// `SO_PEERCRED`.
-    #[error("cannot tell who connected")]
-    Peer(#[source] io::Error),
+    /// Nobody knows who it is.
+    #[error(transparent)]
+    Peer(#[from] PeerError),
     /// Only root runs containers' runtimes.
     #[error("peer has user id {uid}, only 0 may hand over a listener")]
     NotRoot {
@@ -137,30 +140,8 @@ pub struct Handover {
 ///
 /// # Errors
 /// When the descriptor is no connected Unix socket.
-pub fn peer_uid(socket: impl AsFd) -> Result<u32, HandoverError> {
-    let mut peer = libc::ucred {
-        pid: 0,
-        uid: 0,
-        gid: 0,
-    };
-    let mut length = size_of::<libc::ucred>() as libc::socklen_t; // 12
-    // JUSTIFICATION: rustix's socket_peercred calls a peer without a pid in our namespace (pid 0) undefined.
-    // SAFETY: SO_PEERCRED writes at most `length` bytes, the size of `peer`, to a live local (unix(7)).
-    let returned = unsafe {
-        libc::getsockopt(
-            socket.as_fd().as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_PEERCRED,
-            (&raw mut peer).cast(),
-            &raw mut length,
-        )
-    };
-    check(returned.into()).map_err(HandoverError::Peer)?;
-    // another family answers with less (or not at all): never take zeros for root
-    if usize::try_from(length) != Ok(size_of::<libc::ucred>()) {
-        return Err(HandoverError::Peer(io::ErrorKind::InvalidData.into()));
-    }
-    Ok(peer.uid)
+pub fn peer_uid(socket: impl AsFd) -> Result<u32, PeerError> {
+    peer::uid(socket)
 }
 
 /// Receives one handover from a runtime that has connected. Blocks, for `limit` at most.
