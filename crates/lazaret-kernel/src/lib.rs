@@ -11,6 +11,7 @@ pub mod netns;
 pub mod notify;
 pub mod pidfd;
 pub mod process;
+pub mod renotify;
 pub mod tasks;
 
 mod returned;

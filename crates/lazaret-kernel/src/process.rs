@@ -341,7 +341,39 @@ pub fn own_pid_namespace() -> Result<NamespaceId, ProcessError> {
 /// # Errors
 /// When the thread is gone.
 pub fn waits_in_notification(tid: u32) -> Result<bool, ProcessError> {
-    Ok(read(tid, "wchan")?.starts_with(b"seccomp_do_user_notification"))
+    Ok(waits_in(tid)? == Wait::Notification)
+}
+
+/// What a thread sleeps in (`/proc/TID/wchan`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// A supervisor's answer.
+    Notification,
+    /// Something else.
+    Other,
+    /// It runs or is about to, or has ended: `0` (proc(5)).
+    Nothing,
+}
+
+pub(crate) fn waits_in(tid: u32) -> Result<Wait, ProcessError> {
+    let place = read(tid, "wchan")?;
+    Ok(if place.starts_with(b"seccomp_do_user_notification") {
+        Wait::Notification
+    } else if matches!(place.as_slice(), b"0" | b"") {
+        Wait::Nothing
+    } else {
+        Wait::Other
+    })
+}
+
+/// How long a thread has run on a processor, in nanoseconds (`/proc/TID/schedstat`, first field; sched-stats).
+pub(crate) fn ran_ns(tid: u32) -> Result<u64, ProcessError> {
+    let file = "schedstat";
+    let content = read(tid, file)?;
+    std::str::from_utf8(&content)
+        .ok()
+        .and_then(|text| text.split_ascii_whitespace().next()?.parse().ok())
+        .ok_or(ProcessError::Malformed { pid: tid, file })
 }
 
 #[cfg(test)]

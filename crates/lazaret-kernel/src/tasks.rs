@@ -63,21 +63,32 @@ fn numbers(path: &str) -> Result<BTreeSet<u32>, TasksError> {
 /// # Errors
 /// When the process is gone or may not be inspected.
 pub fn is_within(pid: u32, namespace: NamespaceId) -> Result<bool, ProcessError> {
+    Ok(enclosing(pid, &BTreeSet::from([namespace]))?.is_some())
+}
+
+/// The innermost of these pid namespaces that a process is in, or is in one below of.
+///
+/// # Errors
+/// When the process is gone or may not be inspected.
+pub(crate) fn enclosing(
+    pid: u32,
+    namespaces: &BTreeSet<NamespaceId>,
+) -> Result<Option<NamespaceId>, ProcessError> {
     let failed = |source| process::failed(pid, "ns/pid")(source);
     let own = process::own_pid_namespace()?;
     let mut file = File::open(format!("/proc/{pid}/ns/pid")).map_err(failed)?;
     for _ in 0..MAX_LEVELS {
         let here = NamespaceId(file.metadata().map_err(failed)?.ino());
-        if here == namespace {
-            return Ok(true);
+        if namespaces.contains(&here) {
+            return Ok(Some(here));
         }
         // nothing above our own can be below another one that we see
         if here == own {
-            return Ok(false);
+            return Ok(None);
         }
         file = parent(&file).map_err(failed)?;
     }
-    Ok(false)
+    Ok(None)
 }
 
 /// The pid namespace above this one.

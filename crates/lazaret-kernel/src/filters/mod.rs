@@ -276,14 +276,7 @@ pub fn read_chain(tid: u32, container: NamespaceId) -> Result<Vec<Program>, Read
 /// # Errors
 /// One variant for each step.
 pub fn read(tid: u32, road: Road) -> Result<Chain, ReadError> {
-    let number = i32::try_from(tid)
-        .ok()
-        .filter(|number| *number > 0)
-        .ok_or(ReadError::NoTid { tid })?;
-    // before any thread or ptrace call
-    road.check(tid)?;
-    let failed = |source| ReadError::Process { tid, source };
-    let identity = process::identity(tid).map_err(failed)?;
+    let target = Target::new(tid, road)?;
     match readable(tid)? {
         Seccomp::Disabled => return Ok(Chain::Unfiltered),
         Seccomp::Strict => return Ok(Chain::Strict),
@@ -292,12 +285,24 @@ pub fn read(tid: u32, road: Road) -> Result<Chain, ReadError> {
     std::thread::scope(|scope| {
         std::thread::Builder::new()
             .name("filters".to_owned())
-            .spawn_scoped(scope, || trace(identity, number, road))
+            .spawn_scoped(scope, || target.trace(read::chain))
             .map_err(ReadError::Thread)?
             .join()
             .map_err(|_| ReadError::Panicked)?
     })
     .map(Chain::Filters)
+}
+
+/// Stops a thread of a container that waits for a supervisor and lets it go: it notifies again.
+///
+/// The calling thread must end soon afterwards: if this fails, the kernel may detach the thread only then.
+pub(crate) fn disturb(tid: u32, container: NamespaceId) -> Result<(), ReadError> {
+    let target = Target::new(tid, Road::Container(container))?;
+    match readable(tid)? {
+        Seccomp::Disabled | Seccomp::Strict => return Err(ReadError::NoFilter { tid }),
+        Seccomp::Filters(_) => repair::check(tid)?,
+    }
+    target.trace(|_| Ok(()))
 }
 
 /// How the thread is confined, once it is in a state in which it can be stopped.
@@ -324,18 +329,45 @@ fn readable(tid: u32) -> Result<Seccomp, ReadError> {
     }
 }
 
-fn trace(identity: Identity, number: i32, road: Road) -> Result<Vec<Program>, ReadError> {
-    let tid = identity.pid;
-    let mut seized = Seized::seize(tid, number)?;
-    road.check(tid)?;
-    match process::identity(tid) {
-        Ok(now) if now == identity => {}
-        Ok(_) => return Err(ReadError::Gone { tid }),
-        Err(source) => return Err(ReadError::Process { tid, source }),
+/// A thread that may be stopped.
+struct Target {
+    identity: Identity,
+    /// Its id, as ptrace(2) takes it.
+    number: i32,
+    road: Road,
+}
+
+impl Target {
+    fn new(tid: u32, road: Road) -> Result<Target, ReadError> {
+        let number = i32::try_from(tid)
+            .ok()
+            .filter(|number| *number > 0)
+            .ok_or(ReadError::NoTid { tid })?;
+        // before any thread or ptrace call
+        road.check(tid)?;
+        let identity =
+            process::identity(tid).map_err(|source| ReadError::Process { tid, source })?;
+        Ok(Target {
+            identity,
+            number,
+            road,
+        })
     }
-    seized.interrupt()?;
-    repair::repair(number).map_err(|source| ReadError::Repair { tid, source })?;
-    let programs = read::chain(&seized)?;
-    seized.let_go()?;
-    Ok(programs)
+
+    /// Stops the thread, does the work, lets it go. Whatever a failure leaves traced, the end of the calling thread frees.
+    fn trace<T>(&self, work: impl FnOnce(&Seized) -> Result<T, ReadError>) -> Result<T, ReadError> {
+        let tid = self.identity.pid;
+        let mut seized = Seized::seize(tid, self.number)?;
+        self.road.check(tid)?;
+        match process::identity(tid) {
+            Ok(now) if now == self.identity => {}
+            Ok(_) => return Err(ReadError::Gone { tid }),
+            Err(source) => return Err(ReadError::Process { tid, source }),
+        }
+        seized.interrupt()?;
+        repair::repair(self.number).map_err(|source| ReadError::Repair { tid, source })?;
+        let done = work(&seized)?;
+        seized.let_go()?;
+        Ok(done)
+    }
 }
