@@ -11,7 +11,7 @@ use lazaret_core::format::policy::{
 };
 use lazaret_core::format::recording as wire;
 use lazaret_core::phase::Phase;
-use lazaret_core::policy::{Http, Policy, PolicyError, Problem, ServingWhen, What};
+use lazaret_core::policy::{Http, Policy, PolicyError, Problem, Serving, Trigger, What};
 use lazaret_core::profile::{Profile, Unseen};
 use lazaret_core::recording::{
     ArgSummary, Environment, Exercise, Losses, Observation, Recording, Subject,
@@ -398,9 +398,10 @@ fn request(stability: Stability) -> Request {
     Request {
         name: "t".to_string(),
         revision: 1,
-        serving: Some(ServingWhen {
-            http,
+        serving: Some(Serving {
+            trigger: Trigger::Http(http),
             settle_ms: 1500,
+            dwell_ms: 0,
         }),
         stability,
     }
@@ -458,7 +459,7 @@ fn what_was_seen_is_allowed_where_it_was_seen() {
     assert!(
         verdict("socket", Phase::Startup, &[2, 1]) && !verdict("socket", Phase::Startup, &[16, 1])
     );
-    assert_eq!(policy.serving_when().map(|when| when.settle_ms), Some(1500));
+    assert_eq!(policy.serving().map(|when| when.settle_ms), Some(1500));
     for always in [
         "exit",
         "exit_group",

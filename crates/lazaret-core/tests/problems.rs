@@ -440,9 +440,9 @@ fn header() -> Vec<Case> {
                 "phases.serving.when.http.port: 0 is no TCP port",
                 "phases.serving.when.http.status: 20 is no HTTP status",
                 "phases.serving.when.http.path: `x y` is no path of at most 1024 characters beginning with `/`",
-                "phases.serving.when.settle: `2h` is no duration from 0s to 1h, as `10s` or `500ms`",
+                "phases.serving.when.settle: `2h` is no duration from 0s to 86400s, as `10s` or `500ms`",
             ],
-            &serving("1", "/x", "204", "3600s"),
+            &serving("1", "/x", "204", "86400s"),
         ),
         rule(
             &format!(r#"{{"allow":["getpid"],"why":"{}"}}"#, "x".repeat(513)),

@@ -9,7 +9,7 @@ use crate::record::{Inside, Run, record, save};
 use crate::{compile, exercise};
 use anyhow::Context;
 use lazaret_core::format::recording as wire;
-use lazaret_core::policy::{Http, Policy, ServingWhen};
+use lazaret_core::policy::{Http, Policy, Serving, Trigger};
 use lazaret_core::profile::{Profile, Unseen};
 use lazaret_core::recording::{Exercise, Recording};
 use lazaret_core::{filter::table, phase::Phase, synth};
@@ -65,9 +65,10 @@ pub fn learn(args: &Learn, format: Format) -> Outcome {
         recordings.push(recording);
     }
     steps.step("synthesising");
-    let serving = ServingWhen {
-        http: plan.ready,
+    let serving = Serving {
+        trigger: Trigger::Http(plan.ready),
         settle_ms: args.running.settle * 1000,
+        dwell_ms: 0,
     };
     let profile = Profile::of(recordings);
     let policy_file = args.out.join("policy.yaml");
@@ -319,9 +320,10 @@ pub fn synth_only(args: &Synth, format: Format) -> Outcome {
         .map(|path| load(path))
         .collect::<Outcome<Vec<_>>>()?;
     let serving = match &args.ready {
-        Some(text) => Some(ServingWhen {
-            http: http(text)?,
+        Some(text) => Some(Serving {
+            trigger: Trigger::Http(http(text)?),
             settle_ms: args.settle * 1000,
+            dwell_ms: 0,
         }),
         None => None,
     };
@@ -359,7 +361,7 @@ pub fn load(path: &Path) -> Outcome<Recording> {
 fn synthesise(
     profile: &Profile,
     image: &str,
-    serving: Option<ServingWhen>,
+    serving: Option<Serving>,
     naming: &Naming,
     out: &Path,
 ) -> Outcome<Policy> {

@@ -31,6 +31,9 @@ pub(crate) struct Args {
     /// Docker's data root [default: /var/lib/docker]
     #[arg(long, value_name = "DIR")]
     pub(crate) docker_root: Option<PathBuf>,
+    /// Docker's API socket, asked for the health of containers [default: /run/docker.sock]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) docker_socket: Option<PathBuf>,
     /// containerd's root [default: /var/lib/containerd]
     #[arg(long, value_name = "DIR")]
     pub(crate) containerd_root: Option<PathBuf>,

@@ -49,6 +49,7 @@ struct File {
     events: Option<PathBuf>,
     state_dir: Option<PathBuf>,
     docker_root: Option<PathBuf>,
+    docker_socket: Option<PathBuf>,
     containerd_root: Option<PathBuf>,
     containerd_address: Option<PathBuf>,
     ctr: Option<PathBuf>,
@@ -67,6 +68,8 @@ pub(crate) struct Config {
     pub(crate) events: PathBuf,
     /// Folder of the state file.
     pub(crate) state_dir: PathBuf,
+    /// Socket of Docker's API, asked for health checks only.
+    pub(crate) docker_socket: PathBuf,
     /// Where the engines keep their state.
     pub(crate) roots: Roots,
 }
@@ -109,6 +112,12 @@ impl Config {
                 args.control,
                 file.control,
                 "/run/lazaret/control.sock".into(),
+            )?,
+            docker_socket: pick(
+                "docker-socket",
+                args.docker_socket,
+                file.docker_socket,
+                "/run/docker.sock".into(),
             )?,
             store: pick("store", args.store, file.store, "/etc/lazaret".into())?,
             events: pick(

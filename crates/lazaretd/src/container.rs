@@ -11,6 +11,7 @@ use lazaret_core::filter::rule::{Call, Verdict};
 use lazaret_core::life::{ByHandError, Effect, Input, Kind, Life};
 use lazaret_core::phase::Phase;
 use lazaret_core::policy::{Mode, Policy};
+use lazaret_image::Engine;
 use lazaret_kernel::notify::Answer;
 use lazaret_kernel::process::{Identity, NamespaceId};
 use std::collections::BTreeMap;
@@ -36,6 +37,8 @@ pub(crate) struct Papers {
     pub(crate) image: Digest,
     /// The container's name, as the engine shows it.
     pub(crate) name: String,
+    /// The engine that started it.
+    pub(crate) engine: Engine,
     /// Calls that the kernel holds more strictly than the policy.
     pub(crate) stricter: Vec<String>,
 }

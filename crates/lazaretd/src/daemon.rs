@@ -4,12 +4,12 @@
 use crate::config::Config;
 use crate::container::{Container, asked};
 use crate::events::Events;
-use crate::readiness;
+use crate::readiness::{self, Where};
 use crate::state::{Known, KnownContainers, State};
 use lazaret_core::control::{ContainerState, ContainerStatus};
 use lazaret_core::event::What;
 use lazaret_core::life::{Effect, Input};
-use lazaret_core::policy::Http;
+use lazaret_core::policy::Trigger;
 use lazaret_kernel::netns::NetworkNamespace;
 use lazaret_kernel::notify::Listener;
 use lazaret_kernel::{pidfd, process};
@@ -255,6 +255,9 @@ impl Daemon {
     ) -> Result<(), lazaret_core::life::ByHandError> {
         let stepped = container.step(input, self.now_ms())?;
         let mut ended = stepped.ended;
+        if let Some(deadline_ms) = stepped.deadline_ms {
+            tokio::spawn(Arc::clone(self).settle(Arc::clone(container), deadline_ms));
+        }
         for effect in stepped.effects {
             match effect {
                 Effect::Changed { from, to, cause } => {
@@ -266,12 +269,8 @@ impl Daemon {
                     self.events.tell(&container.id, what);
                 }
                 Effect::AskReadiness => self.ask_readiness(container),
-                Effect::EndReadiness => {
-                    container.end_readiness();
-                    if let Some(deadline_ms) = stepped.deadline_ms {
-                        tokio::spawn(Arc::clone(self).settle(Arc::clone(container), deadline_ms));
-                    }
-                }
+                Effect::EndReadiness => container.end_readiness(),
+                Effect::BeginDwell { .. } | Effect::EndDwell | Effect::RestartRefused => {}
             }
         }
         Ok(())
@@ -288,15 +287,21 @@ impl Daemon {
         let Some(papers) = container.papers() else {
             return;
         };
-        let Some(serving) = papers.policy.serving_when() else {
+        let Some(serving) = papers.policy.serving() else {
             return;
         };
         match NetworkNamespace::of(container.first.pid) {
             Ok(namespace) => {
+                let place = Where {
+                    namespace,
+                    engine: papers.engine,
+                    id: container.id.clone(),
+                    docker_socket: self.config.docker_socket.clone(),
+                };
                 let asking = Arc::clone(self).until_ready(
                     Arc::clone(container),
-                    Arc::new(namespace),
-                    serving.http.clone(),
+                    Arc::new(place),
+                    serving.trigger.clone(),
                 );
                 container.keep_readiness(tokio::spawn(asking).abort_handle());
             }
@@ -311,15 +316,15 @@ impl Daemon {
     async fn until_ready(
         self: Arc<Self>,
         container: Arc<Container>,
-        namespace: Arc<NetworkNamespace>,
-        http: Http,
+        place: Arc<Where>,
+        trigger: Trigger,
     ) {
         let mut interval = tokio::time::interval(readiness::INTERVAL);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             interval.tick().await;
-            let (namespace, http) = (Arc::clone(&namespace), http.clone());
-            let asked = tokio::task::spawn_blocking(move || readiness::ask(&namespace, &http));
+            let (place, trigger) = (Arc::clone(&place), trigger.clone());
+            let asked = tokio::task::spawn_blocking(move || readiness::ask(&trigger, &place));
             match asked.await {
                 Ok(Ok(true)) => {
                     // ends this task (Effect::EndReadiness)

@@ -153,6 +153,7 @@ pub(crate) fn admit(config: &Config, claim: &Claim, tid: u32) -> Result<Papers, 
         digest,
         image: image_digest,
         name: image.name,
+        engine: image.engine,
         stricter,
     })
 }

@@ -423,17 +423,18 @@ impl Session {
                 stricter: papers.stricter.clone(),
             };
             self.daemon.events.tell(&container.id, what);
-            let readiness = match papers.policy.serving_when() {
-                Some(serving) => Readiness::Asked {
-                    settle_ms: serving.settle_ms,
-                },
-                None => Readiness::ByHand,
+            let admitted = Input::Admitted {
+                readiness: Readiness::of(&papers.policy),
+                restarts: papers.policy.restarts(),
             };
-            self.daemon.happened(&container, Input::Admitted(readiness));
+            self.daemon.happened(&container, admitted);
             self.daemon.save();
         } else if first && self.life.kind() == Kind::Exec {
             container.exec_began();
-            self.exec_step(Input::Admitted(Readiness::ByHand));
+            self.exec_step(Input::Admitted {
+                readiness: Readiness::ByHand,
+                restarts: 0,
+            });
         }
     }
 

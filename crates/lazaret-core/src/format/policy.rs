@@ -9,9 +9,9 @@
 mod schema;
 
 #[cfg(feature = "schema")]
-use schema::ERRNOS;
-#[cfg(feature = "schema")]
 pub use schema::schema;
+#[cfg(feature = "schema")]
+use schema::{DURATION, ERRNOS};
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -177,23 +177,49 @@ pub struct OtherwiseV1 {
     pub errno: String,
 }
 
-/// How phases are told apart.
+/// How phases are told apart, and what they admit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PhasesV1 {
+    /// What is put into the container from outside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exec: Option<ExecV1>,
     /// The runtime's own calls before the first `execve`, as recorded; only a static profile needs them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prelude: Option<PreludeV1>,
     /// When the server serves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serving: Option<ServingV1>,
+    /// The start of the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub startup: Option<StartupV1>,
 }
 
 impl PhasesV1 {
     fn is_empty(&self) -> bool {
-        self.prelude.is_none() && self.serving.is_none()
+        *self == PhasesV1::default()
     }
+}
+
+/// What is put into the container from outside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ExecV1 {
+    /// Whether it may start; absent is `admit`.
+    pub start: StartV1,
+}
+
+/// Whether a process may be put into the container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum StartV1 {
+    /// It starts, under the rules of phase exec.
+    Admit,
+    /// Its first `execve` fails, but under a signed permit.
+    Refuse,
 }
 
 /// The runtime's own calls.
@@ -214,16 +240,62 @@ pub struct ServingV1 {
     pub when: WhenV1,
 }
 
-/// The trigger of a phase.
+/// The trigger of a phase, exactly one of `http`, `tcp`, `health` and `quiet`, and what lies between it and the phase.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(extend("oneOf" = [{"required": ["http"]}, {"required": ["tcp"]}, {"required": ["health"]}, {"required": ["quiet"]}])))]
+#[serde(deny_unknown_fields)]
+pub struct WhenV1 {
+    /// How long after `settle` denials are told before they bite, as `30s`; absent: not at all.
+    #[cfg_attr(feature = "schema", schemars(extend("pattern" = DURATION)))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dwell: Option<String>,
+    /// A health check: `engine`, the one that the engine runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthV1>,
+    /// An HTTP answer on 127.0.0.1 in the container's network namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpV1>,
+    /// No call that startup allows and serving does not, for so long, as `20s`.
+    #[cfg_attr(feature = "schema", schemars(extend("pattern" = DURATION)))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quiet: Option<String>,
+    /// How long after the trigger, as `10s` or `500ms`; absent: at once.
+    #[cfg_attr(feature = "schema", schemars(extend("pattern" = DURATION)))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settle: Option<String>,
+    /// A TCP port of the container that takes connections.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp: Option<TcpV1>,
+}
+
+/// Whose health check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum HealthV1 {
+    /// The engine's.
+    Engine,
+}
+
+/// A TCP port on 127.0.0.1 in the container's network namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-pub struct WhenV1 {
-    /// An HTTP answer on 127.0.0.1 in the container's network namespace.
-    pub http: HttpV1,
-    /// How long after it, as `10s` or `500ms`.
-    #[cfg_attr(feature = "schema", schemars(extend("pattern" = "^[0-9]+(s|ms)$")))]
-    pub settle: String,
+pub struct TcpV1 {
+    /// TCP port.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
+    pub port: u16,
+}
+
+/// The start of the server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct StartupV1 {
+    /// How often the server may start again inside the running container.
+    #[cfg_attr(feature = "schema", schemars(range(max = 1000)))]
+    pub restarts: u32,
 }
 
 /// An HTTP answer.

@@ -3,7 +3,7 @@
 //! The order of a text, its reasons and its evidence do not matter here, nor who wrote it: a profile's meaning can stand on
 //! either side. A profile knows no phases; its one meaning counts for each of a container's.
 
-use super::Policy;
+use super::{ExecStart, Policy};
 use crate::format::policy::PolicyV1;
 use crate::phase::Phase;
 use alloc::format;
@@ -211,12 +211,13 @@ fn fields(a: &Policy, b: &Policy) -> Vec<FieldChange> {
     let values = |policy: &Policy| -> Vec<(&'static str, String)> {
         let wire: &PolicyV1 = policy.wire();
         let digests: Vec<String> = wire.image.digests.iter().map(ToString::to_string).collect();
-        let serving = policy.serving_when().map_or("by hand".to_string(), |when| {
-            format!(
-                "port {} path {} status {}, settle {} ms",
-                when.http.port, when.http.path, when.http.status, when.settle_ms
-            )
-        });
+        let serving = policy
+            .serving()
+            .map_or("by hand".to_string(), ToString::to_string);
+        let exec = match policy.exec_start() {
+            ExecStart::Admit => "admit",
+            ExecStart::Refuse => "refuse",
+        };
         let prelude = wire.phases.prelude.as_ref().map_or(Vec::new(), |prelude| {
             prelude.calls.iter().map(ToString::to_string).collect()
         });
@@ -230,8 +231,10 @@ fn fields(a: &Policy, b: &Policy) -> Vec<FieldChange> {
             ("environment.runtimes", wire.environment.runtimes.join(", ")),
             ("image.digests", digests.join(" ")),
             ("mode", format!("{:?}", policy.mode()).to_lowercase()),
+            ("phases.exec.start", exec.to_string()),
             ("phases.prelude.calls", prelude.join(" ")),
             ("phases.serving", serving),
+            ("phases.startup.restarts", policy.restarts().to_string()),
         ])
     };
     values(a)

@@ -12,6 +12,7 @@ pub mod lint;
 mod lower;
 pub mod near;
 mod problem;
+mod serving;
 pub mod words;
 mod written;
 
@@ -19,6 +20,7 @@ pub use check::MAX_BYTES;
 pub use decide::Decision;
 pub use lower::{Bands, Unseen};
 pub use problem::{Place, PolicyError, Problem, Segment, What};
+pub use serving::{ExecStart, Http, Serving, Trigger};
 pub use written::Written;
 
 use crate::ceiling::Reach;
@@ -29,7 +31,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 use lazaret_filter::abi::Abi;
-use lazaret_filter::rule::Condition;
+use lazaret_filter::rule::{Call, Condition, Verdict};
 
 /// Whether denials in the ask band bite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,26 +89,6 @@ impl Scope {
     }
 }
 
-/// When a container serves.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServingWhen {
-    /// The answer that means ready.
-    pub http: Http,
-    /// How long after it the phase begins, milliseconds.
-    pub settle_ms: u64,
-}
-
-/// An HTTP answer on 127.0.0.1 in the container's network namespace.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Http {
-    /// TCP port.
-    pub port: u16,
-    /// Path and query, from `/` on.
-    pub path: String,
-    /// Status.
-    pub status: u16,
-}
-
 /// An `allow` or an `ask` of one call.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Allow {
@@ -154,7 +136,9 @@ pub struct Policy {
     digests: BTreeSet<Digest>,
     ceiling: BTreeMap<u32, Reach>,
     otherwise: u16,
-    serving: Option<ServingWhen>,
+    serving: Option<Serving>,
+    restarts: u32,
+    exec_start: ExecStart,
     prelude: BTreeSet<u32>,
     calls: BTreeMap<u32, CallRules>,
     unresolved: BTreeSet<String>,
@@ -198,10 +182,30 @@ impl Policy {
         &self.digests
     }
 
-    /// When a container under this policy serves; without it, only by hand.
+    /// When a container under this policy serves; `None`: only by hand.
     #[must_use]
-    pub fn serving_when(&self) -> Option<&ServingWhen> {
+    pub fn serving(&self) -> Option<&Serving> {
         self.serving.as_ref()
+    }
+
+    /// How often the server may start again inside a running container (`phases.startup.restarts`).
+    #[must_use]
+    pub fn restarts(&self) -> u32 {
+        self.restarts
+    }
+
+    /// Whether a process may be put into the container from outside (`phases.exec.start`).
+    #[must_use]
+    pub fn exec_start(&self) -> ExecStart {
+        self.exec_start
+    }
+
+    /// Whether startup allows this call and serving does not: what a trigger `quiet` waits for to end, and what a restart
+    /// of the server begins with.
+    #[must_use]
+    pub fn is_startup_only(&self, call: &Call) -> bool {
+        let allows = |phase| self.decide(phase, call).verdict == Verdict::Allow;
+        allows(Phase::Startup) && !allows(Phase::Serving)
     }
 
     /// Names under `allow` and `ask` that the tables do not know: a warning, since they allow nothing.

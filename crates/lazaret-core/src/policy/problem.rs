@@ -305,7 +305,7 @@ pub enum What {
         found: String,
     },
     /// A duration out of form or bound.
-    #[error("`{found}` is no duration from 0s to 1h, as `10s` or `500ms`")]
+    #[error("`{found}` is no duration from 0s to 86400s, as `10s` or `500ms`")]
     Duration {
         /// What was written.
         found: String,
@@ -318,6 +318,35 @@ pub enum What {
         /// What it should be.
         wanted: &'static str,
     },
+    /// Several triggers, or none.
+    #[error("`when` has exactly one of `http`, `tcp`, `health` and `quiet`")]
+    OneTrigger,
+    /// A time without which its field says nothing.
+    #[error("0 is no time to wait for, write at least `1ms`")]
+    NoTime,
+    /// A quiet time that would always be over at once.
+    #[error(
+        "no rule allows a call in startup that serving denies: there is nothing to be quiet about, end some with `until: serving`"
+    )]
+    NeverQuiet,
+    /// More restarts than make sense.
+    #[error("{count} restarts, at most {limit} are allowed")]
+    Restarts {
+        /// How many.
+        count: u32,
+        /// How many there may be.
+        limit: u32,
+    },
+    /// After a restart nothing would end the startup.
+    #[error(
+        "`restarts` needs `phases.serving`: after a restart nothing else would end the startup"
+    )]
+    RestartsByHand,
+    /// A restart that could not be told from anything else, or could not begin.
+    #[error(
+        "`restarts` needs a rule that allows `execve` or `execveat` in startup and none that allows it in serving: by that call a restart is seen"
+    )]
+    NeverRestarts,
     /// The oldest kernel out of form or too old.
     #[error("`{found}` is no kernel bound, expected `>=MAJOR.MINOR` of at least 5.11")]
     Kernel {

@@ -7,11 +7,11 @@ mod rules;
 
 use crate::digest::Digest;
 use crate::format::policy::{
-    API_VERSION, CeilingV1, EnvironmentV1, EvidenceV1, HttpV1, ImageV1, KIND, MetadataV1, ModeV1,
-    OtherwiseV1, PhasesV1, PolicyV1, PreludeV1, ServingV1, WhenV1,
+    API_VERSION, CeilingV1, EnvironmentV1, EvidenceV1, ImageV1, KIND, MetadataV1, ModeV1,
+    OtherwiseV1, PhasesV1, PolicyV1, PreludeV1,
 };
 use crate::phase::Phase;
-use crate::policy::ServingWhen;
+use crate::policy::Serving;
 use crate::profile::{Profile, Unseen};
 use crate::recording::{Gap, Recording};
 use alloc::collections::BTreeSet;
@@ -41,7 +41,7 @@ pub struct Request {
     /// Its revision.
     pub revision: u64,
     /// When it serves.
-    pub serving: Option<ServingWhen>,
+    pub serving: Option<Serving>,
     /// See [`Stability`].
     pub stability: Stability,
 }
@@ -187,7 +187,8 @@ pub fn synthesise(profile: &Profile, request: &Request) -> Result<Synthesis, Syn
             prelude: Some(PreludeV1 {
                 calls: calls.prelude.iter().cloned().collect(),
             }),
-            serving: request.serving.as_ref().map(serving),
+            serving: request.serving.as_ref().map(Serving::wire),
+            ..PhasesV1::default()
         },
         rules,
     };
@@ -252,22 +253,6 @@ fn image(profile: &Profile, first: &Recording) -> ImageV1 {
     ImageV1 {
         digests: digests.into_iter().collect(),
         name: first.subject.name.clone(),
-    }
-}
-
-fn serving(when: &ServingWhen) -> ServingV1 {
-    let settle = if when.settle_ms.is_multiple_of(1000) {
-        format!("{}s", when.settle_ms / 1000)
-    } else {
-        format!("{}ms", when.settle_ms)
-    };
-    let http = HttpV1 {
-        path: when.http.path.clone(),
-        port: when.http.port,
-        status: when.http.status,
-    };
-    ServingV1 {
-        when: WhenV1 { http, settle },
     }
 }
 

@@ -102,7 +102,7 @@ fn problems_of_meaning_have_line_column_and_caret() {
         &[("revision: 3", "revision: 0"), ("10s", "soon")],
         &[
             "3:31 metadata.revision: revision 0, revisions count from 1",
-            "8:78 phases.serving.when.settle: `soon` is no duration from 0s to 1h, as `10s` or `500ms`",
+            "8:78 phases.serving.when.settle: `soon` is no duration from 0s to 86400s, as `10s` or `500ms`",
         ],
     );
 }

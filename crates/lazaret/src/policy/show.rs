@@ -36,13 +36,7 @@ pub(super) fn main(file: &Path, host: &ProfileHost, format: Format) -> Outcome {
 fn header(policy: &Policy, format: Format) {
     let wire = policy.wire();
     let bands = policy.bands();
-    let serving = policy.serving_when().map(|when| {
-        let http = &when.http;
-        format!(
-            "port {} {} answers {}, {} ms later",
-            http.port, http.path, http.status, when.settle_ms
-        )
-    });
+    let serving = policy.serving().map(ToString::to_string);
     let mode = match policy.mode() {
         Mode::Enforce => "enforce",
         Mode::Observe => "observe",

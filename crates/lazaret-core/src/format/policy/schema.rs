@@ -16,6 +16,9 @@ use serde_json::{Value, json};
 /// The errnos that programs expect of a denied call.
 pub(super) const ERRNOS: [&str; 3] = ["EACCES", "ENOSYS", "EPERM"];
 
+/// A duration, as `10s` or `500ms`.
+pub(super) const DURATION: &str = "^[0-9]+(s|ms)$";
+
 impl JsonSchema for Digest {
     fn schema_name() -> Cow<'static, str> {
         "Digest".into()

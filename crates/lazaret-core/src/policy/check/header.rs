@@ -1,15 +1,13 @@
-//! Everything but the rules: names, image, environment, phases, ceiling.
+//! Everything but phases and rules: names, image, environment, ceiling.
 
 use super::super::problem::{Place, What};
-use super::super::{Http, ServingWhen};
 use super::calls::Use;
 use super::{MAX_DIGESTS, MAX_TEXT, Reader, release};
 use crate::ceiling::{self, Reach};
 use crate::digest::Digest;
 use crate::format::policy::{CeilingV1, PolicyV1};
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::ToString;
 use lazaret_filter::abi::Abi;
 use lazaret_filter::table;
 
@@ -21,22 +19,6 @@ fn errno(name: &str) -> Option<u16> {
         "ENOSYS" => Some(38),
         _ => None,
     }
-}
-
-fn duration_ms(text: &str) -> Option<u64> {
-    let (number, unit) = text
-        .strip_suffix("ms")
-        .map(|n| (n, 1))
-        .or_else(|| text.strip_suffix('s').map(|n| (n, 1000)))?;
-    if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    // at most an hour: larger numbers fail to parse or to multiply
-    number
-        .parse::<u64>()
-        .ok()?
-        .checked_mul(unit)
-        .filter(|ms| *ms <= 3_600_000)
 }
 
 impl Reader {
@@ -182,61 +164,6 @@ impl Reader {
                 },
             );
             1
-        })
-    }
-
-    pub(super) fn serving(&mut self, wire: &PolicyV1) -> Option<ServingWhen> {
-        let when = &wire.phases.serving.as_ref()?.when;
-        let place = Place::field("phases").at("serving").at("when");
-        let http = place.at("http");
-        if when.http.port == 0 {
-            self.problem(
-                http.at("port"),
-                What::Http {
-                    found: "0".to_string(),
-                    wanted: "TCP port",
-                },
-            );
-        }
-        if !(100..600).contains(&when.http.status) {
-            let found = when.http.status.to_string();
-            self.problem(
-                http.at("status"),
-                What::Http {
-                    found,
-                    wanted: "HTTP status",
-                },
-            );
-        }
-        // a request line takes it as it is: no spaces, no control characters (RFC 9112, 3.2.1)
-        let fits = when.http.path.starts_with('/') && when.http.path.len() <= 1024;
-        if !fits || !when.http.path.bytes().all(|byte| byte.is_ascii_graphic()) {
-            let found = format!("`{}`", when.http.path.chars().take(80).collect::<String>());
-            self.problem(
-                http.at("path"),
-                What::Http {
-                    found,
-                    wanted: "path of at most 1024 characters beginning with `/`",
-                },
-            );
-        }
-        let settle_ms = duration_ms(&when.settle).unwrap_or_else(|| {
-            self.problem(
-                place.at("settle"),
-                What::Duration {
-                    found: when.settle.chars().take(80).collect(),
-                },
-            );
-            0
-        });
-        let Http { port, path, status } = Http {
-            port: when.http.port,
-            path: when.http.path.clone(),
-            status: when.http.status,
-        };
-        Some(ServingWhen {
-            http: Http { port, path, status },
-            settle_ms,
         })
     }
 

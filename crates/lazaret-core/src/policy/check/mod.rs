@@ -3,10 +3,11 @@
 mod calls;
 mod conditions;
 mod header;
+mod phases;
 mod rules;
 
 use super::problem::{Place, PolicyError, Problem, What};
-use super::{CallRules, Mode, Policy, ServingWhen};
+use super::{CallRules, ExecStart, Mode, Policy, Serving};
 use crate::ceiling::Reach;
 use crate::format::policy::{API_VERSION, CeilingV1, KIND, ModeV1, PolicyV1, RuleV1};
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -50,6 +51,8 @@ impl TryFrom<PolicyV1> for Policy {
                 ceiling: parts.ceiling,
                 otherwise: parts.otherwise,
                 serving: parts.serving,
+                restarts: parts.restarts,
+                exec_start: parts.exec_start,
                 prelude: parts.prelude,
                 calls: parts.calls,
                 oldest_kernel: parts.oldest_kernel,
@@ -108,7 +111,9 @@ struct Parts {
     abi: Abi,
     ceiling: BTreeMap<u32, Reach>,
     otherwise: u16,
-    serving: Option<ServingWhen>,
+    serving: Option<Serving>,
+    restarts: u32,
+    exec_start: ExecStart,
     prelude: BTreeSet<u32>,
     calls: BTreeMap<u32, CallRules>,
     oldest_kernel: (u32, u32),
@@ -135,7 +140,9 @@ impl Reader {
         self.texts(wire);
         let ceiling = self.ceiling(&wire.ceiling, abi);
         let otherwise = self.otherwise(wire);
+        let exec_start = Self::exec_start(wire);
         let serving = self.serving(wire);
+        let restarts = self.restarts(wire);
         let prelude = wire
             .phases
             .prelude
@@ -149,11 +156,14 @@ impl Reader {
             });
         let calls = self.rules(&wire.rules, abi, &ceiling);
         self.required(&calls, abi);
+        self.phases_fit_rules(serving.as_ref(), restarts, wire, &calls, abi);
         Some(Parts {
             abi,
             ceiling,
             otherwise,
             serving,
+            restarts,
+            exec_start,
             prelude,
             calls,
             oldest_kernel: oldest_kernel?,

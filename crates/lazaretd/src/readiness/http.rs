@@ -1,24 +1,15 @@
-//! Asks a server inside a container whether it is ready: HTTP GET on 127.0.0.1 in the container's network namespace.
-//!
-//! The answer decides when the policy gets stricter, never what it holds; a server that lies stays in its startup
-//! phase. Nothing of the answer but its status is read.
+//! HTTP GET on 127.0.0.1 in the container's network namespace. Nothing of the answer but its status is read.
 
+use super::TIMEOUT;
 use lazaret_core::policy::Http;
 use lazaret_kernel::netns::{NetnsError, NetworkNamespace};
-use std::time::Duration;
 use ureq::Agent;
-
-/// Pause between two questions.
-pub(crate) const INTERVAL: Duration = Duration::from_millis(250);
-
-/// How long a server may take to answer one question.
-const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Asks once. False: no answer, or another one. Blocks for [`TIMEOUT`] at most.
 ///
 /// # Errors
 /// When the namespace cannot be entered.
-pub(crate) fn ask(namespace: &NetworkNamespace, http: &Http) -> Result<bool, NetnsError> {
+pub(super) fn ask(namespace: &NetworkNamespace, http: &Http) -> Result<bool, NetnsError> {
     namespace.run(|| {
         // No proxy from the daemon's environment, no redirect out of the container, no connection kept for later (it
         // would belong to this thread's namespace).
