@@ -167,4 +167,13 @@ pub enum What {
         /// How many.
         lines: u64,
     },
+    /// Audit events that the export gave up. Totals since its queue was made, so a line that is told twice says the same.
+    AuditLost {
+        /// Dropped because the queue was full.
+        dropped: u64,
+        /// Refused by the server for what they are, and moved aside.
+        rejected: u64,
+        /// How often the log had been turned over before it was read: what was in it is not counted.
+        gaps: u64,
+    },
 }

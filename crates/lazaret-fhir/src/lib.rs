@@ -3,6 +3,7 @@
 //!
 //! | module | does |
 //! | --- | --- |
+//! | [`audit`] | events of the gate as `AuditEvent`; pure |
 //! | [`base`] | the server's base URL; every request stays on it |
 //! | [`capability`] | reads the CapabilityStatement |
 //! | [`data`] | fictional resources, the same from run to run |
@@ -17,6 +18,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod audit;
 pub mod base;
 pub mod capability;
 mod client;

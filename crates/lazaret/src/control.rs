@@ -231,6 +231,13 @@ fn sentence(event: &Event) -> String {
             format!("unsupervised since the gate was restarted (process {pid})")
         }
         What::EventsLost { lines } => format!("{lines} events were not written"),
+        What::AuditLost {
+            dropped,
+            rejected,
+            gaps,
+        } => format!(
+            "audit events that were not exported: {dropped} dropped, {rejected} rejected; {gaps} gaps in what was read"
+        ),
         What::Ended { exec } => (if *exec { "exec ended" } else { "ended" }).to_string(),
     };
     format!("{} {id} {what}", event.time_ms)
