@@ -14,7 +14,7 @@
 //! as left.
 
 use crate::filters::{self, ReadError};
-use crate::process::{self, NamespaceId};
+use crate::process::{self, NamespaceId, ProcessError};
 use crate::tasks::{self, TasksError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
@@ -28,8 +28,9 @@ const AT_ONCE: usize = 32;
 const SETTLE_LIMIT: Duration = Duration::from_secs(1);
 
 /// The way from the notification into the wait is a few µs (kernel/seccomp.c, `seccomp_do_user_notification`): a thread that
-/// ran for this long, in nanoseconds, since it was first seen is somewhere else.
-const WAY_NS: u64 = 2_000_000;
+/// ran for this long, in nanoseconds, since it was first seen is somewhere else. Twice the longest tick (10 ms, `HZ` 100), by
+/// which what `/proc` says may be late (`update_curr`, kernel/sched/fair.c).
+const WAY_NS: u64 = 20_000_000;
 
 /// The pass could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +39,9 @@ pub enum RenotifyError {
     /// No list of processes.
     #[error("cannot look for threads that wait for a supervisor")]
     List(#[from] TasksError),
+    /// `/proc` does not say which namespace this program is in.
+    #[error("cannot tell which pid namespace is this program's own")]
+    Own(#[from] ProcessError),
 }
 
 /// What became of the threads of one pid namespace.
@@ -127,7 +131,7 @@ pub fn renotify_all(
         let entry = result.entry(thread.asked).or_default();
         match why {
             Ok(()) => entry.woken += 1,
-            Err(error) if error.is_gone() || !still_waits(thread.tid) => {}
+            Err(error) if error.is_gone() || sleeps_elsewhere(thread.tid) => {}
             Err(error) => entry.left.push(Left {
                 tid: thread.tid,
                 why: error.into(),
@@ -153,8 +157,9 @@ struct Thread {
 }
 
 /// Every thread in these namespaces and below.
-fn threads(namespaces: &BTreeSet<NamespaceId>) -> Result<Vec<Thread>, TasksError> {
+fn threads(namespaces: &BTreeSet<NamespaceId>) -> Result<Vec<Thread>, RenotifyError> {
     let mut found = Vec::new();
+    let own = process::own_pid_namespace()?;
     // what a namespace is below of does not change; a number that is used again during the pass is refused at the stop
     let mut below: BTreeMap<NamespaceId, Option<NamespaceId>> = BTreeMap::new();
     for pid in tasks::processes()? {
@@ -172,7 +177,10 @@ fn threads(namespaces: &BTreeSet<NamespaceId>) -> Result<Vec<Thread>, TasksError
                 asked
             }
         };
-        let Some(asked) = asked else { continue };
+        // what is below our own namespace is all containers of the machine, and nobody means those
+        let Some(asked) = asked.filter(|&asked| asked != own || inner == own) else {
+            continue;
+        };
         let threads = tasks::threads(pid).unwrap_or_default();
         found.extend(threads.into_iter().map(|tid| Thread { tid, inner, asked }));
     }
@@ -182,7 +190,7 @@ fn threads(namespaces: &BTreeSet<NamespaceId>) -> Result<Vec<Thread>, TasksError
 enum Look {
     /// For a supervisor.
     Waits,
-    /// It runs or is about to; so long it has, in nanoseconds.
+    /// It runs, is about to, or has not left the processor yet; so long it has run, in nanoseconds.
     Runs { ran_ns: u64 },
     /// It sleeps in something else, is stopped, has no filter, or has ended.
     Elsewhere,
@@ -195,25 +203,20 @@ fn look(tid: u32) -> Look {
         Ok(process::Wait::Other) | Err(_) => return Look::Elsewhere,
     }
     match (process::status(tid), process::ran_ns(tid)) {
+        // `S` and `D` as well: a thread is in that state for some time before it leaves the processor, and so long the kernel
+        // names no place (get_wchan, kernel/sched/core.c)
         (Ok(status), Ok(ran_ns))
-            if status.state == 'R' && matches!(status.seccomp, process::Seccomp::Filters(_)) =>
+            if matches!(status.state, 'R' | 'S' | 'D')
+                && matches!(status.seccomp, process::Seccomp::Filters(_)) =>
         {
             Look::Runs { ran_ns }
-        }
-        // it fell asleep between the two looks
-        (Ok(status), _) if matches!(status.state, 'S' | 'D') => {
-            if still_waits(tid) {
-                Look::Waits
-            } else {
-                Look::Elsewhere
-            }
         }
         _ => Look::Elsewhere,
     }
 }
 
-fn still_waits(tid: u32) -> bool {
-    process::waits_in_notification(tid).unwrap_or(false)
+fn sleeps_elsewhere(tid: u32) -> bool {
+    matches!(process::waits_in(tid), Ok(process::Wait::Other))
 }
 
 /// Looks at threads that run until it is clear where they go; returns those that it stays unclear of.
