@@ -261,6 +261,14 @@ pub(crate) mod tests {
 
     /// A small policy for these digests.
     pub(crate) fn policy(digests: &[Digest]) -> Result<Policy, PolicyError> {
+        policy_revision(digests, 1)
+    }
+
+    /// The same with this revision.
+    pub(crate) fn policy_revision(
+        digests: &[Digest],
+        revision: u64,
+    ) -> Result<Policy, PolicyError> {
         let digests: BTreeSet<_> = digests
             .iter()
             .map(|digest| format!("\"{digest}\""))
@@ -271,7 +279,7 @@ pub(crate) mod tests {
                 "{{\"apiVersion\":\"lazaret.dev/v1\",\"ceiling\":\"default\",\"environment\":{{\"arch\":\"x86_64\",\
                  \"kernel\":\">=5.11\",\"noNewPrivileges\":false,\"runtimes\":[\"runc 1.1.5\"]}},\"image\":{{\
                  \"digests\":[{digests}],\"name\":\"example/fhir\"}},\"kind\":\"SyscallPolicy\",\"metadata\":{{\
-                 \"name\":\"fhir\",\"revision\":1}},\"mode\":\"enforce\",\"otherwise\":{{\"action\":\"errno\",\
+                 \"name\":\"fhir\",\"revision\":{revision}}},\"mode\":\"enforce\",\"otherwise\":{{\"action\":\"errno\",\
                  \"errno\":\"EPERM\"}},\"rules\":[{{\"allow\":[\"exit\",\"exit_group\",\"read\",\
                  \"restart_syscall\",\"rt_sigreturn\",\"write\"],\"why\":\"seen\"}}]}}"
             )

@@ -52,8 +52,8 @@ enum Choice {
 /// Puts the profile into the bundle of a container that is to be confined, and leaves every other bundle alone.
 ///
 /// # Flow
-/// `config.json` is read (a bundle without one is the runtime's to refuse) → image → selected? → profile from the store →
-/// new `config.json` beside the old one, renamed over it.
+/// `config.json` is read (a bundle without one is the runtime's to refuse) → image → selected? → profile of the highest
+/// revision in the store → new `config.json` beside the old one, renamed over it.
 ///
 /// # Guarantees
 /// A container that is selected is never created without its profile. The file is replaced as a whole or not at all.
@@ -146,7 +146,9 @@ fn choose(
     let Some(image) = image else {
         bail!("container {id} must be confined ({reason}), but no engine that is known made it");
     };
-    let Some(profile) = store::read_profile(&config.store, &image.digests)? else {
+    let Some((_, profile)) = store::read_profile_newest(&config.store, &image.digests)
+        .with_context(|| format!("container {id} must be confined ({reason}) and cannot"))?
+    else {
         bail!(
             "container {id} must be confined ({reason}), but the store `{}` has no policy for {}",
             config.store.display(),

@@ -1,10 +1,12 @@
 //! What was typed: the clap definitions, validation only, no effects. What it means is in the module of each verb.
 
 mod filters;
+mod trust;
 
 pub use filters::{
     Compile, Decide, Import, Inspect, PolicyVerb, ProfileHost, Prove, Source, Target,
 };
+pub use trust::{Algorithm, BundleVerb, KeyVerb, Sign, StoreArgs, Verify};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -235,76 +237,6 @@ pub struct Synth {
     /// What the policy says beside its rules.
     #[command(flatten)]
     pub naming: Naming,
-}
-
-/// `lazaret key`
-#[derive(Debug, Subcommand)]
-pub enum KeyVerb {
-    /// Make a key pair: FILE (mode 0600) and FILE.pub.
-    Generate {
-        /// The private key; never overwritten.
-        #[arg(short, long, value_name = "FILE")]
-        out: PathBuf,
-        /// The algorithm.
-        #[arg(long, value_enum, default_value_t = Algorithm::EcdsaP256)]
-        algorithm: Algorithm,
-    },
-    /// Print the public half and its id.
-    Public {
-        /// The private key.
-        file: PathBuf,
-    },
-}
-
-/// Signature algorithms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Algorithm {
-    /// ECDSA over P-256 with SHA-256, as cosign uses it.
-    EcdsaP256,
-    /// Ed25519.
-    Ed25519,
-}
-
-/// `lazaret sign`
-#[derive(Debug, Args)]
-pub struct Sign {
-    /// The policy text.
-    pub file: PathBuf,
-    /// The private key.
-    #[arg(long, value_name = "FILE")]
-    pub key: PathBuf,
-    /// The bundle.
-    #[arg(short, long, value_name = "FILE")]
-    pub out: PathBuf,
-}
-
-/// `lazaret verify`
-#[derive(Debug, Args)]
-pub struct Verify {
-    /// The bundle.
-    pub bundle: PathBuf,
-    /// Directory of pinned public keys (`*.pem`, `*.pub`).
-    #[arg(long, value_name = "DIR")]
-    pub keys: PathBuf,
-    /// A digest of the image that is to start, `sha256:…`; may be given many times.
-    #[arg(long = "image-digest", value_name = "DIGEST", required = true)]
-    pub digests: Vec<lazaret_core::digest::Digest>,
-}
-
-/// `lazaret bundle`
-#[derive(Debug, Subcommand)]
-pub enum BundleVerb {
-    /// Verify a bundle and put it, with the compiled profile, into this node's store.
-    Install {
-        /// The bundle.
-        bundle: PathBuf,
-        /// The node's store; its `keys` directory holds the pinned keys.
-        #[arg(long, value_name = "DIR", default_value = "/etc/lazaret")]
-        store: PathBuf,
-        /// The gate's socket that the profile names.
-        #[arg(long, value_name = "SOCKET", default_value = "/run/lazaret/gate.sock")]
-        listener: PathBuf,
-    },
 }
 
 /// Where the gate is talked to.

@@ -406,10 +406,13 @@ fn bundles_are_installed_with_their_profile() {
         0,
         "installed: t revision 1",
     );
-    let folder = desk
+    let image = desk
         .path()
         .join("store/images")
         .join(IMAGE.trim_start_matches("sha256:"));
+    let mut revisions = fs::read_dir(image).expect("an image");
+    let folder = revisions.next().expect("a revision").expect("readable");
+    let folder = folder.path();
     assert_eq!(
         fs::read(folder.join("bundle.json")).expect("there"),
         fs::read(desk.path().join("bundle.json")).expect("there")
@@ -435,6 +438,83 @@ fn bundles_are_installed_with_their_profile() {
         "no signature by a pinned key",
     );
     assert_eq!(fs::read(folder.join("bundle.json")).expect("there"), before);
+}
+
+/// A desk whose folder `store` pins `site.key`, with `N.json` for each of these revisions.
+fn desk_with_revisions(revisions: &[u64]) -> Desk {
+    let desk = Desk::new();
+    desk.keys();
+    fs::create_dir(desk.path().join("store")).expect("made");
+    fs::rename(desk.path().join("keys"), desk.path().join("store/keys")).expect("moved");
+    let policy = fs::read_to_string(desk.path().join("policy.yaml")).expect("a policy");
+    for revision in revisions {
+        let text = policy.replace("revision: 1", &format!("revision: {revision}"));
+        desk.write("policy.yaml", &text);
+        let bundle = format!("{revision}.json");
+        let sign = ["sign", "policy.yaml", "--key", "site.key", "-o", &bundle];
+        desk.check(&sign, 0, &format!("revision {revision} "));
+    }
+    desk
+}
+
+#[test]
+fn revisions_are_installed_listed_and_removed() {
+    let desk = desk_with_revisions(&[1, 2]);
+    let bundle = |args: &[&str], code, part: &str| {
+        let args = [&["bundle"], args, &["--store", "store"]].concat();
+        desk.check(&args, code, part);
+    };
+    bundle(&["list"], 1, "no policy is installed in `store`");
+    bundle(&["install", "2.json"], 0, "installed: t revision 2");
+    bundle(&["install", "1.json"], 0, "revision 2 is installed too");
+    bundle(&["list"], 0, "revision 1");
+    bundle(&["list", IMAGE], 0, "signed by ");
+    let other = IMAGE.replace('1', "2");
+    bundle(&["list", &other], 1, "no policy is installed");
+
+    // the number is taken
+    let other = POLICY.replace("revision: 1", "revision: 2");
+    desk.write("changed.yaml", &other.replace("name: t", "name: u"));
+    desk.check(
+        &["sign", "changed.yaml", "--key", "site.key", "-o", "c.json"],
+        0,
+        "revision 2",
+    );
+    bundle(
+        &["install", "c.json"],
+        1,
+        "revision 2 is installed as policy",
+    );
+
+    let image = desk
+        .path()
+        .join("store/images")
+        .join(IMAGE.trim_start_matches("sha256:"));
+    for entry in fs::read_dir(&image).expect("an image") {
+        let path = entry.expect("readable").path();
+        if path.to_string_lossy().contains("/1-") {
+            fs::write(path.join("bundle.json"), "{}").expect("written");
+        }
+    }
+    bundle(&["list"], 4, "refused (bundle-format)");
+    bundle(
+        &["remove", IMAGE, "--revision", "3"],
+        1,
+        "revision 3 is not installed",
+    );
+    bundle(&["remove", IMAGE, "--revision", "1"], 0, "removed: ");
+    bundle(&["list"], 0, "revision 2");
+    bundle(
+        &["remove", IMAGE, "--revision", "2"],
+        0,
+        "no revision is left",
+    );
+    assert!(image.exists());
+
+    fs::write(image.join("bundle.json"), "{}").expect("written");
+    bundle(&["list"], 3, "install the image's bundle again");
+    bundle(&["install", "2.json"], 0, "installed: t revision 2");
+    bundle(&["list"], 0, "revision 2");
 }
 
 #[test]

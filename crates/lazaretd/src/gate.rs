@@ -7,7 +7,9 @@
 use crate::call;
 use crate::config::Config;
 use crate::container::Papers;
-use lazaret_bundle::{TrustedKeys, store, verify};
+use lazaret_bundle::store::{self, StoreError};
+use lazaret_bundle::{TrustedKeys, verify};
+use lazaret_core::digest::Digest;
 use lazaret_core::filter::abi::{Abi, X32_BIT};
 use lazaret_core::filter::program::Program;
 use lazaret_core::filter::prove::{Comparison, Difference, prove};
@@ -16,10 +18,11 @@ use lazaret_core::filter::table;
 use lazaret_core::policy::Policy;
 use lazaret_kernel::filters::{self, ReadError};
 use lazaret_kernel::process::NamespaceId;
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::fs::File;
 use std::io::Read as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[cfg(target_arch = "x86_64")]
 const HOST: Abi = Abi::X86_64;
@@ -106,7 +109,7 @@ pub(crate) fn asks_about_execve(claim: &Claim, tid: u32) -> Result<(), Refusal> 
 /// Checks a container at its first `execve`, which waits in thread `tid`.
 ///
 /// # Flow
-/// Image, from the engine's state → bundle, from the store by the image's digests → pinned keys → signature, statement,
+/// Image, from the engine's state → bundle, from the store by the image's digests and `listenerMetadata` → pinned keys → signature, statement,
 /// policy, image → environment → `listenerMetadata` is the policy's digest → the filters that the kernel runs for the
 /// thread are at least as strict as the policy.
 ///
@@ -124,15 +127,7 @@ pub(crate) fn asks_about_execve(claim: &Claim, tid: u32) -> Result<(), Refusal> 
 pub(crate) fn admit(config: &Config, claim: &Claim, tid: u32) -> Result<Papers, Refusal> {
     let image = lazaret_image::resolve(&claim.bundle, &claim.id, &config.roots)
         .map_err(|error| Refusal::because("image-unknown", &error))?;
-    let envelope = store::read_bundle(&config.store, &image.digests)
-        .map_err(|error| Refusal::because("store", &error))?
-        .ok_or_else(|| {
-            let digests = joined(&image.digests);
-            Refusal::new(
-                "no-bundle",
-                &format!("no policy is installed for image {digests}"),
-            )
-        })?;
+    let envelope = named_bundle(&config.store, &image.digests, &claim.metadata)?;
     let keys = TrustedKeys::load(&config.store.join("keys"))
         .map_err(|error| Refusal::because("keys", &error))?;
     let policy = verify(&envelope, &keys, &image.digests)
@@ -155,6 +150,46 @@ pub(crate) fn admit(config: &Config, claim: &Claim, tid: u32) -> Result<Papers, 
         name: image.name,
         engine: image.engine,
         stricter,
+    })
+}
+
+/// The bundle that the container's profile names; several revisions of an image's policy may be installed.
+fn named_bundle(
+    store: &Path,
+    image: &BTreeSet<Digest>,
+    metadata: &str,
+) -> Result<Vec<u8>, Refusal> {
+    let unread = |error: StoreError| Refusal::because("store", &error);
+    let installed = store::revisions(store, image).map_err(unread)?;
+    if installed.is_empty() {
+        let reason = format!("no policy is installed for image {}", joined(image));
+        return Err(Refusal::new("no-bundle", &reason));
+    }
+    let named = metadata.parse().ok();
+    let Some(policy) = named.filter(|named| installed.iter().any(|one| one.policy == *named))
+    else {
+        let metadata = if metadata.is_empty() {
+            "none"
+        } else {
+            metadata
+        };
+        let revisions = installed
+            .iter()
+            .map(|one| format!("{} ({})", one.revision, one.policy));
+        let reason = format!(
+            "the container's profile is for policy {}, installed are revisions {}",
+            metadata.chars().take(80).collect::<String>(),
+            joined(revisions)
+        );
+        return Err(Refusal::new("metadata", &reason));
+    };
+    let bundle = store::read_bundle(store, image, &policy).map_err(unread)?;
+    bundle.ok_or_else(|| {
+        let reason = format!(
+            "policy {policy} is installed for image {} without its bundle",
+            joined(image)
+        );
+        Refusal::new("no-bundle", &reason)
     })
 }
 

@@ -14,8 +14,8 @@ use crate::command::output;
 /// Tries each case, and at the end puts the good papers back.
 pub(super) fn refusals(world: &World, papers: &Papers, facts: &mut Facts) -> anyhow::Result<()> {
     let good = fs::read(&papers.good)?;
-    let bundle = trust::folder(world, world.hapi.config_digest()).join("bundle.json");
-    let rogue = trust::folder(world, world.rogue.config_digest()).join("bundle.json");
+    let bundle = trust::folder(world, world.hapi.config_digest())?.join("bundle.json");
+    let rogue = trust::folder(world, world.rogue.config_digest())?.join("bundle.json");
     let cases: [(&'static str, Option<Vec<u8>>); 4] = [
         ("changed_byte", Some(one_byte_changed(&good)?)),
         ("other_key", Some(fs::read(&papers.other_key)?)),
@@ -32,7 +32,7 @@ pub(super) fn refusals(world: &World, papers: &Papers, facts: &mut Facts) -> any
         facts.refusals.push(refusal);
     }
     // no profile either: then it is the runtime that refuses, as nothing can be put into the configuration
-    let profile = trust::folder(world, world.hapi.config_digest()).join("profile.json");
+    let profile = trust::folder(world, world.hapi.config_digest())?.join("profile.json");
     fs::remove_file(&profile)?;
     let refusal = attempt(world, "no_profile")?;
     facts.refusals.push(refusal);

@@ -80,10 +80,18 @@ pub(super) fn install(world: &World, bundle: &Path) -> anyhow::Result<()> {
         .arg(world.listener()))
 }
 
-/// The folder of an image's papers in the store.
-pub(super) fn folder(world: &World, digest: &str) -> PathBuf {
-    world
+/// The folder of an image's only revision in the store.
+pub(super) fn folder(world: &World, digest: &str) -> anyhow::Result<PathBuf> {
+    let image = world
         .store()
         .join("images")
-        .join(digest.trim_start_matches("sha256:"))
+        .join(digest.trim_start_matches("sha256:"));
+    let mut revisions =
+        fs::read_dir(&image).with_context(|| format!("cannot list `{}`", image.display()))?;
+    let folder = revisions.next().context("no revision is installed")??;
+    ensure!(
+        revisions.next().is_none(),
+        "several revisions are installed"
+    );
+    Ok(folder.path())
 }

@@ -1,6 +1,6 @@
 //! At `create`, containers that are selected get their profile or are refused, and no other bundle is touched.
 
-use crate::host::{Failure, Host, ID, IMAGE};
+use crate::host::{Failure, Host, ID, IMAGE, papers};
 use serde_json::Value;
 
 const PROFILE: &str = r#"{"defaultAction":"SCMP_ACT_ERRNO","listenerPath":"/run/lazaret/gate.sock","listenerMetadata":"sha256:00","syscalls":[{"names":["write"],"action":"SCMP_ACT_ALLOW"},{"names":["read"],"action":"SCMP_ACT_NOTIFY"}]}"#;
@@ -116,8 +116,33 @@ fn a_listed_image_needs_a_policy() -> Result<(), Failure> {
 #[test]
 fn an_emptied_store_directory_still_asks_for_a_policy() -> Result<(), Failure> {
     let host = Host::new()?;
-    host.write(&format!("store/images/{IMAGE}/bundle.json"), "{}")?;
-    assert_refused(&host, "must be confined (its image is in the node's store)")
+    std::fs::create_dir_all(host.at(&format!("store/images/{IMAGE}")))?;
+    assert_refused(
+        &host,
+        "must be confined (its image is in the node's store), but the store",
+    )
+}
+
+#[test]
+fn the_highest_revision_is_taken() -> Result<(), Failure> {
+    let host = Host::new()?;
+    let elsewhere = PROFILE.replace("/run/lazaret/gate.sock", "/tmp/gate.sock");
+    host.install_revision(9, &elsewhere)?;
+    host.install_revision(10, PROFILE)?;
+    assert_confined(&host)?;
+    host.install_revision(11, &elsewhere)?;
+    assert_refused(&host, "its profile hands the listener to `/tmp/gate.sock`")?;
+    // never a lower one in its place
+    let highest = format!("{}/profile.json", papers(11));
+    std::fs::remove_file(host.at(&highest))?;
+    assert_refused(&host, &format!("{highest}` is missing"))
+}
+
+#[test]
+fn a_store_of_the_earlier_layout_is_refused() -> Result<(), Failure> {
+    let host = Host::new()?;
+    host.write(&format!("store/images/{IMAGE}/profile.json"), PROFILE)?;
+    assert_refused(&host, "install the image's bundle again")
 }
 
 #[test]
@@ -199,7 +224,7 @@ fn restoring_is_refused() -> Result<(), Failure> {
 #[test]
 fn the_engines_log_gets_the_sentence() -> Result<(), Failure> {
     let host = Host::new()?;
-    host.write(&format!("store/images/{IMAGE}/bundle.json"), "{}")?;
+    std::fs::create_dir_all(host.at(&format!("store/images/{IMAGE}")))?;
     let (bundle, log) = (host.bundle(), host.at("log.json"));
     let (bundle, log) = (bundle.to_str().ok_or("path")?, log.to_str().ok_or("path")?);
     for format in ["json", "text"] {

@@ -83,9 +83,16 @@ impl Host {
         self.write("runtime.toml", &text)
     }
 
-    /// Puts a profile for the image into the store.
+    /// Puts a profile for the image into the store, as revision 1.
     pub(crate) fn install(&self, profile: &str) -> Result<(), Failure> {
-        self.write(&format!("store/images/{IMAGE}/profile.json"), profile)
+        self.install_revision(1, profile)
+    }
+
+    /// Puts a profile for the image into the store.
+    pub(crate) fn install_revision(&self, revision: u64, profile: &str) -> Result<(), Failure> {
+        let folder = papers(revision);
+        self.write(&format!("{folder}/bundle.json"), "{}")?;
+        self.write(&format!("{folder}/profile.json"), profile)
     }
 
     /// Replaces a text in what Docker recorded of the container.
@@ -151,6 +158,11 @@ impl Host {
             "0",
         )
     }
+}
+
+/// Where the store keeps a revision for the image; which policy it is does not matter to the wrapper.
+pub(crate) fn papers(revision: u64) -> String {
+    format!("store/images/{IMAGE}/{revision}-{revision:064x}")
 }
 
 pub(crate) fn run(output: Output, record: Vec<(String, Vec<u8>)>) -> Run {

@@ -61,10 +61,15 @@ impl Node {
         self.path("run/control.sock")
     }
 
-    /// The folder of berth's papers in the store.
+    /// The folder of berth's only revision in the store.
+    #[track_caller]
     pub(crate) fn papers(&self) -> PathBuf {
         let digest = world().berth().config_digest.trim_start_matches("sha256:");
-        self.path("store/images").join(digest)
+        let image = self.path("store/images").join(digest);
+        let mut revisions = fs::read_dir(image).expect("it is in the store");
+        let folder = revisions.next().expect("a revision").expect("readable");
+        assert!(revisions.next().is_none(), "one revision");
+        folder.path()
     }
 
     /// Makes a key pair with this name.

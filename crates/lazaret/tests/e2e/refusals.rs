@@ -183,7 +183,7 @@ fn profiles_that_are_not_the_policys() {
     refused_by_the_wrapper(&[], "hands the listener to `/run/elsewhere.sock`");
 
     fs::remove_file(&profile).expect("it was there");
-    refused_by_the_wrapper(&[], "has no policy for sha256:");
+    refused_by_the_wrapper(&[], "profile.json` is missing");
 }
 
 /// A filter that does not ask about `execve` hides the moment of the check: what it would start is killed, in runc's hands or

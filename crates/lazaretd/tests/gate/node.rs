@@ -205,11 +205,14 @@ impl Node {
     /// Installs a policy, signed by `key`, for the image that containers are made from.
     pub(crate) fn install(&self, policy: &Policy, key: &PrivateKey) {
         let bundle = lazaret_bundle::sign(policy, &[key]).expect("signed");
-        self.install_bytes(&bundle);
+        self.install_bytes(policy, &bundle);
     }
 
-    pub(crate) fn install_bytes(&self, bundle: &[u8]) {
-        let folder = self.path("store/images").join(Digest::of(IMAGE).hex());
+    /// Puts these bytes where the bundle of a policy belongs. The gate reads no profile, and none is put there.
+    pub(crate) fn install_bytes(&self, policy: &Policy, bundle: &[u8]) {
+        let image = self.path("store/images").join(Digest::of(IMAGE).hex());
+        let revision = format!("{}-{}", policy.revision(), policy.digest().hex());
+        let folder = image.join(revision);
         fs::create_dir_all(&folder).expect("folder");
         fs::write(folder.join("bundle.json"), bundle).expect("bundle");
     }

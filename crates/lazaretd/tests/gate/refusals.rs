@@ -7,6 +7,7 @@ use lazaret_core::filter::abi::Abi;
 use lazaret_core::filter::compile::compile;
 use lazaret_core::filter::program::{Instruction, Program, code};
 use lazaret_core::filter::rule::{Entry, Numbers, RuleTable, Verdict};
+use lazaret_core::policy::Policy;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -16,7 +17,11 @@ fn numbers(table: &mut RuleTable) -> &mut Numbers {
 
 /// A container on this node is refused by `check`, with a sentence that begins with `reason`.
 fn check(node: &mut Node, check: &str, reason: &str) {
-    let policy = Paper::default().policy();
+    check_under(node, &Paper::default().policy(), check, reason);
+}
+
+/// As [`check`], of a container with the profile of this policy.
+fn check_under(node: &mut Node, policy: &Policy, check: &str, reason: &str) {
     let program = compile(&policy.kernel_table()).expect("compiled");
     check_with(node, &program, &policy.digest().to_string(), check, reason);
 }
@@ -82,14 +87,15 @@ fn one_changed_byte() {
         return;
     }
     let mut node = Node::new();
-    let bundle = lazaret_bundle::sign(&Paper::default().policy(), &[&node.key]).expect("signed");
+    let policy = Paper::default().policy();
+    let bundle = lazaret_bundle::sign(&policy, &[&node.key]).expect("signed");
     let mut envelope: serde_json::Value = serde_json::from_slice(&bundle).expect("JSON");
     let payload = envelope["payload"].as_str().expect("base64").to_owned();
     // another letter of the same alphabet in the middle
     let (before, rest) = payload.split_at(payload.len() / 2);
     let other = if rest.starts_with('A') { "B" } else { "A" };
     envelope["payload"] = format!("{before}{other}{}", &rest[1..]).into();
-    node.install_bytes(envelope.to_string().as_bytes());
+    node.install_bytes(&policy, envelope.to_string().as_bytes());
     check(
         &mut node,
         "signature",
@@ -107,8 +113,9 @@ fn another_image() {
         image: Digest::of(b"another image"),
         ..Paper::default()
     };
-    node.install(&other.policy(), &node.key);
-    check(&mut node, "image", "bundle is for sha256:");
+    let other = other.policy();
+    node.install(&other, &node.key);
+    check_under(&mut node, &other, "image", "bundle is for sha256:");
 }
 
 #[test]
@@ -117,7 +124,7 @@ fn no_bundle_at_all_but_bytes() {
         return;
     }
     let mut node = Node::new();
-    node.install_bytes(b"not a bundle");
+    node.install_bytes(&Paper::default().policy(), b"not a bundle");
     check(&mut node, "bundle-format", "bundle refused");
 }
 
@@ -131,9 +138,11 @@ fn another_environment() {
         kernel: ">=99.1",
         ..Paper::default()
     };
-    node.install(&newer.policy(), &node.key);
-    check(
+    let newer = newer.policy();
+    node.install(&newer, &node.key);
+    check_under(
         &mut node,
+        &newer,
         "environment",
         "the policy needs kernel 99.1 or newer",
     );
@@ -148,12 +157,82 @@ fn a_profile_for_another_policy() {
     let policy = Paper::default().policy();
     node.install(&policy, &node.key);
     let program = compile(&policy.kernel_table()).expect("compiled");
-    let reason = "the container's profile is for policy none, the signed policy is sha256:";
-    check_with(&mut node, &program, "", "metadata", reason);
+    let installed = format!("installed are revisions 3 ({})", policy.digest());
+    let check = |node: &mut Node, metadata: &str, said: &str| {
+        let reason = format!("the container's profile is for policy {said}, {installed}");
+        check_with(node, &program, metadata, "metadata", &reason);
+    };
+    check(&mut node, "", "none");
     let other = Digest::of(b"other").to_string();
-    let reason =
-        format!("the container's profile is for policy {other}, the signed policy is sha256:");
-    check_with(&mut node, &program, &other, "metadata", &reason);
+    check(&mut node, &other, &other);
+    check(&mut node, "../../keys", "../../keys");
+}
+
+/// The directory's name says that it is the policy of the profile; what was signed is another.
+#[test]
+fn a_bundle_in_another_policys_place() {
+    if skipped() {
+        return;
+    }
+    let mut node = Node::new();
+    let observing = Paper {
+        mode: "observe",
+        ..Paper::default()
+    };
+    let bundle = lazaret_bundle::sign(&observing.policy(), &[&node.key]).expect("signed");
+    let policy = Paper::default().policy();
+    node.install_bytes(&policy, &bundle);
+    let reason = format!(
+        "the container's profile is for policy {}, the signed policy is {}",
+        policy.digest(),
+        observing.policy().digest()
+    );
+    check(&mut node, "metadata", &reason);
+}
+
+#[test]
+fn a_store_of_the_earlier_layout() {
+    if skipped() {
+        return;
+    }
+    let mut node = Node::new();
+    let policy = Paper::default().policy();
+    node.install(&policy, &node.key);
+    let bundle = node.path("store/images");
+    let image = fs::read_dir(bundle).expect("a folder").next();
+    let image = image.expect("an image").expect("readable").path();
+    fs::write(image.join("bundle.json"), "{}").expect("written");
+    check(&mut node, "store", "`");
+}
+
+/// Two revisions are installed: each container is held to the one that its profile names.
+#[test]
+fn the_revision_that_the_profile_names() {
+    if skipped() {
+        return;
+    }
+    let mut node = Node::new();
+    let enforcing = Paper::default().policy();
+    let observing = Paper {
+        mode: "observe",
+        ..Paper::default()
+    };
+    let observing = observing.policy();
+    for policy in [&enforcing, &observing] {
+        node.install(policy, &node.key);
+    }
+    node.start();
+    let mut events = node.watch();
+    for (policy, mode) in [(&enforcing, "enforce"), (&observing, "observe")] {
+        let program = compile(&policy.kernel_table()).expect("compiled");
+        let mut container = node.create_with(&program, &policy.digest().to_string());
+        container.go();
+        let admitted = events.until("admitted");
+        assert_eq!(admitted["mode"], mode, "{admitted}");
+        assert_eq!(admitted["policy"], policy.digest().to_string().as_str());
+        drop(container);
+        events.until("ended");
+    }
 }
 
 #[test]

@@ -1,14 +1,17 @@
-//! `lazaret key`, `sign`, `verify` and `bundle`.
+//! `lazaret key`, `sign` and `verify`; `bundle` is a module of its own.
 
-use crate::args::{Algorithm, BundleVerb, Format, KeyVerb, Sign, Verify};
+mod bundle;
+
+pub use bundle::bundle;
+
+use crate::args::{Algorithm, Format, KeyVerb, Sign, Verify};
 use crate::cleanup::write_file;
-use crate::compile;
 use crate::exit::{Exit, OrExit, Outcome};
 use anyhow::Context;
 use lazaret_bundle::key::trusted::TrustedKeys;
 use lazaret_bundle::key::{self, PrivateKey, file};
 use lazaret_bundle::verify as checks;
-use lazaret_bundle::{Verified, dsse, read, store};
+use lazaret_bundle::{Verified, dsse, read};
 use lazaret_core::policy::Policy;
 use lazaret_text::policy as policy_text;
 use std::path::Path;
@@ -125,23 +128,4 @@ fn told(kind: &str, policy: &Verified<Policy>, format: Format) {
             })
         ),
     }
-}
-
-/// `lazaret bundle`
-///
-/// # Errors
-/// Exit 4 when the bundle does not verify against the store's pinned keys, 3 when the store cannot be written.
-pub fn bundle(verb: &BundleVerb, format: Format) -> Outcome {
-    let BundleVerb::Install {
-        bundle,
-        store,
-        listener,
-    } = verb;
-    let keys = TrustedKeys::load(&store.join("keys")).or_exit(Exit::NotTrusted)?;
-    let bytes = read_bundle(bundle)?;
-    let policy = checks::verify_for_any_image(&bytes, &keys).or_exit(Exit::NotTrusted)?;
-    let profile = compile::profile(&policy, listener)?;
-    store::install(store, &policy, &bytes, &profile).or_exit(Exit::HostCannot)?;
-    told("installed", &policy, format);
-    Ok(Exit::Yes)
 }
