@@ -16,6 +16,7 @@ pub mod phase;
 pub mod policy;
 pub mod profile;
 pub mod recording;
+pub mod suggest;
 pub mod synth;
 
 pub use lazaret_filter as filter;

@@ -12,6 +12,8 @@ pub mod policy;
 pub mod profile;
 mod shape;
 mod source;
+mod suggest;
 mod tree;
 
 pub use error::{Finding, Problems, TextError, WriteError};
+pub use suggest::{SuggestError, Suggested, suggest};

@@ -6,6 +6,7 @@
 mod write;
 mod written;
 
+pub(crate) use write::rules;
 pub use write::write;
 pub use written::Text;
 

@@ -266,6 +266,18 @@ impl Policy {
         Ok(policy)
     }
 
+    /// Every condition under which some rule lets a call through.
+    pub(crate) fn conditions(&self, nr: u32) -> impl Iterator<Item = &Condition> {
+        let allows = self.calls.get(&nr).map_or(&[][..], |rules| &rules.allows);
+        allows.iter().flat_map(|allow| &allow.conditions)
+    }
+
+    /// Whether some rule says `ask` of a call.
+    pub(crate) fn asks(&self, nr: u32) -> bool {
+        let rules = self.calls.get(&nr);
+        rules.is_some_and(|rules| rules.allows.iter().any(|allow| allow.asked))
+    }
+
     /// The number of a call, and what the rules say of it.
     pub(crate) fn call(&self, nr: u32) -> Option<&CallRules> {
         self.calls.get(&nr)

@@ -30,6 +30,26 @@ pub fn write(wire: &PolicyV1) -> Result<String, WriteError> {
     Ok(hexadecimal_masks(text))
 }
 
+/// Rules as a list of its own, not indented.
+///
+/// # Errors
+/// As [`write`].
+pub(crate) fn rules(rules: &[RuleV1]) -> Result<String, WriteError> {
+    #[derive(Serialize)]
+    struct Only<R: Serialize> {
+        rules: Vec<R>,
+    }
+
+    let rules = rules.iter().map(rule).collect();
+    let text = hexadecimal_masks(serde_saphyr::to_string(&Only { rules })?);
+    let list = text.strip_prefix("rules:\n").unwrap_or(&text);
+    let indent = list.len() - list.trim_start_matches(' ').len();
+    Ok(list
+        .lines()
+        .map(|line| format!("{}\n", line.get(indent..).unwrap_or_default()))
+        .collect())
+}
+
 /// Masks in base 16, in which one sees the bits. The writer knows base 10 only; what it wrote is found by its place.
 fn hexadecimal_masks(text: String) -> String {
     let Ok(root) = tree::parse(&text) else {
