@@ -46,6 +46,8 @@ pub(crate) enum Command {
     },
     /// Our compiler and prover beside libseccomp and seccompiler: medians and ratios of one run
     Bench,
+    /// The audit export against a real FHIR server: its validator's verdict on each kind of event, and what it stored
+    Audit,
     /// Makes the images that the demo and the tests start
     Images,
     /// Starts a private engine with the images loaded, and runs until Ctrl-C

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use xtask::host::HostCannot;
 use xtask::setup::Setup;
-use xtask::{bench, cleanup, demo, deny, fuzz, tables, test, tidy};
+use xtask::{audit, bench, cleanup, demo, deny, fuzz, tables, test, tidy};
 
 use crate::args::{Args, Command, Part};
 
@@ -61,6 +61,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
             }
         }
         Command::Bench => bench::run(&Setup::prepare()?),
+        Command::Audit => audit::run(&Setup::prepare()?),
         Command::Images => {
             let setup = Setup::prepare()?;
             let hapi = setup.hapi()?;
