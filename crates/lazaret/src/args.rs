@@ -1,11 +1,13 @@
 //! What was typed: the clap definitions, validation only, no effects. What it means is in the module of each verb.
 
 mod filters;
+mod install;
 mod trust;
 
 pub use filters::{
     Compile, Decide, Import, Inspect, PolicyVerb, ProfileHost, Prove, Source, Target,
 };
+pub use install::{Install, InstallEngine};
 pub use trust::{Algorithm, BundleVerb, KeyVerb, Sign, StoreArgs, Verify};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -84,6 +86,14 @@ pub enum Verb {
     /// Bundles on this node.
     #[command(subcommand)]
     Bundle(BundleVerb),
+    /// Put the gate's runtime into an engine's configuration, or take it out; shows the change as a unified diff.
+    ///
+    /// Everything else in the file stays as it is. A copy of what was there before is kept beside it (`.before-lazaret`).
+    /// No engine is reloaded or restarted: what is to be done is printed.
+    ///
+    /// Exit codes: 0 done or nothing to do, 1 an entry is not ours, or in use, 2 a file that cannot be understood,
+    /// 3 this host or user cannot.
+    Install(Install),
     /// What the gate on this node holds.
     Status(Control),
     /// What happens at the gate, as it happens; ends with Ctrl-C.

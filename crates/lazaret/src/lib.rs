@@ -18,6 +18,7 @@ pub mod exit;
 pub mod given;
 pub mod inspect;
 pub mod inspected;
+pub mod install;
 pub mod learn;
 pub mod man;
 pub mod meaning;
@@ -54,6 +55,7 @@ pub fn run(cli: &Cli) -> Outcome {
         Verb::Sign(args) => trust::sign(args, format),
         Verb::Verify(args) => trust::verify(args, format),
         Verb::Bundle(verb) => trust::bundle(verb, format),
+        Verb::Install(args) => install::main(args, format),
         Verb::Status(args) => control::status(args, format),
         Verb::Watch(args) => control::watch(args, format),
         Verb::Phase(args) => control::phase(args),
