@@ -14,6 +14,7 @@ mod command;
 pub mod containerd;
 pub mod docker;
 mod origin;
+pub mod storage;
 
 pub use command::CommandError;
 pub use origin::{ContainerId, Origin};
@@ -38,6 +39,8 @@ pub enum Engine {
     Docker,
     /// containerd by itself: `ctr`, `nerdctl`, Kubernetes.
     Containerd,
+    /// What keeps its containers in `containers/storage`: podman, CRI-O.
+    Storage,
 }
 
 /// What is known of a container's image.
@@ -68,6 +71,10 @@ pub struct Roots {
     pub containerd_address: PathBuf,
     /// The `ctr` program.
     pub ctr: PathBuf,
+    /// `graphroot` of `containers/storage`: podman and CRI-O.
+    pub storage: PathBuf,
+    /// `runroot` of `containers/storage`.
+    pub storage_run: PathBuf,
 }
 
 impl Default for Roots {
@@ -78,6 +85,8 @@ impl Default for Roots {
             containerd: "/var/lib/containerd".into(),
             containerd_address: "/run/containerd/containerd.sock".into(),
             ctr: "/usr/bin/ctr".into(),
+            storage: "/var/lib/containers/storage".into(),
+            storage_run: "/run/containers/storage".into(),
         }
     }
 }
@@ -92,9 +101,10 @@ pub enum ImageError {
         /// The id, cut to 80 characters.
         id: String,
     },
-    /// Neither Docker nor containerd made this bundle.
+    /// No engine that is known made this bundle.
     #[error(
-        "bundle `{}` is not under `io.containerd.runtime.v2.task/<namespace>/<id>`: no engine that is known made it",
+        "bundle `{}` is neither `io.containerd.runtime.v2.task/<namespace>/<id>` nor `<driver>-containers/<id>/userdata`: no \
+         engine that is known made it",
         bundle.display()
     )]
     UnknownEngine {
@@ -145,6 +155,14 @@ pub enum ImageError {
     /// `ctr` gave no answer.
     #[error("cannot ask containerd")]
     Ctr(#[from] CommandError),
+    /// The storage does not know a container whose bundle looks like one of its own.
+    #[error("container {id} is not filed in the container storage `{}`", root.display())]
+    NotFiled {
+        /// The container's id.
+        id: String,
+        /// The storage's root.
+        root: PathBuf,
+    },
     /// The container was made from a directory, not from an image.
     #[error("container {id} has no image")]
     NoImage {
@@ -201,7 +219,7 @@ pub enum ImageError {
 ///
 /// # Flow
 /// The bundle's path says which engine made it and in which containerd namespace: `moby` is Docker's. Then
-/// [`docker::resolve`] or [`containerd::resolve`].
+/// [`docker::resolve`], [`containerd::resolve`] or [`storage::resolve`].
 ///
 /// # Guarantees
 /// Every returned digest names the image that the engine's state gives for this container.
@@ -210,10 +228,11 @@ pub enum ImageError {
 /// The engine's directories can only be written by root and the engine.
 ///
 /// # Errors
-/// [`ImageError`]; [`ImageError::UnknownEngine`] when neither engine made the bundle (`runc run` by hand, BuildKit).
+/// [`ImageError`]; [`ImageError::UnknownEngine`] when none of the engines made the bundle (`runc run` by hand, BuildKit).
 pub fn resolve(bundle: &Path, id: &str, roots: &Roots) -> Result<ImageIdentity, ImageError> {
     match Origin::of_bundle(bundle, id)? {
         Origin::Docker(id) => docker::resolve(&id, roots),
+        Origin::Storage { driver, id } => storage::resolve(&driver, &id, roots),
         Origin::Containerd { namespace, id } => {
             // Instant plus seconds: overflow is centuries away
             containerd::resolve(&namespace, &id, roots, Instant::now() + RESOLVE_TIMEOUT)
@@ -232,6 +251,7 @@ pub fn stop_signal(
 ) -> Result<Option<String>, ImageError> {
     match origin {
         Origin::Docker(id) => docker::stop_signal(id, roots),
+        Origin::Storage { driver, id } => storage::stop_signal(driver, id, roots),
         Origin::Containerd { namespace, id } => {
             containerd::stop_signal(namespace, id, roots, Instant::now() + timeout)
         }

@@ -76,6 +76,13 @@ pub enum Origin {
         /// The container.
         id: ContainerId,
     },
+    /// podman or CRI-O.
+    Storage {
+        /// The storage driver, which is in the names of the storage's folders.
+        driver: ContainerId,
+        /// The container.
+        id: ContainerId,
+    },
 }
 
 impl Origin {
@@ -93,7 +100,8 @@ impl Origin {
         })
     }
 
-    /// By the bundle's path: `…/io.containerd.runtime.v2.task/<namespace>/<id>` (containerd `runtime/v2/bundle.go`).
+    /// By the bundle's path: `…/io.containerd.runtime.v2.task/<namespace>/<id>` (containerd `runtime/v2/bundle.go`) or
+    /// `…/<driver>-containers/<id>/userdata` (containers/storage `store.go`, `ContainerDirectory`, `ContainerRunDirectory`).
     /// The path is only read, not followed.
     ///
     /// # Errors
@@ -113,6 +121,19 @@ impl Origin {
                     });
                 }
                 Origin::new(namespace, id)
+            }
+            (Some("userdata"), Some(last), Some(folder)) if folder.ends_with("-containers") => {
+                if last != id {
+                    return Err(ImageError::OtherBundle {
+                        bundle: bundle.to_owned(),
+                        id: cut(id),
+                    });
+                }
+                Ok(Origin::Storage {
+                    driver: ContainerId::new(folder.trim_end_matches("-containers"))?,
+                    // podman and CRI-O give ids as Docker does
+                    id: ContainerId::docker(id)?,
+                })
             }
             _ => Err(ImageError::UnknownEngine {
                 bundle: bundle.to_owned(),
@@ -159,6 +180,7 @@ mod tests {
             let found = match Origin::of_bundle(Path::new(bundle), id) {
                 Ok(Origin::Docker(id)) => format!("docker {id}"),
                 Ok(Origin::Containerd { namespace, id }) => format!("containerd {namespace} {id}"),
+                Ok(Origin::Storage { driver, id }) => format!("storage {driver} {id}"),
                 Err(ImageError::UnknownEngine { .. }) => "unknown engine".to_owned(),
                 Err(ImageError::OtherBundle { .. }) => "other bundle".to_owned(),
                 Err(ImageError::ContainerId { .. }) => "bad id".to_owned(),
@@ -178,6 +200,17 @@ mod tests {
         check(&format!("{task}/a/c2"), "c1", "other bundle");
         check(&format!("{task}/a/.."), "..", "unknown engine");
         check(&format!("{task}/../c1"), "c1", "unknown engine");
+        let storage = "/var/lib/containers/storage/overlay-containers";
+        let bundle = format!("{storage}/{hex}/userdata");
+        check(&bundle, hex, &format!("storage overlay {hex}"));
+        check(&bundle, "c1", "other bundle");
+        check(&format!("{storage}/c1/userdata"), "c1", "bad id");
+        check(&format!("/x/-containers/{hex}/userdata"), hex, "bad id");
+        check(
+            &format!("/x/containers/{hex}/userdata"),
+            hex,
+            "unknown engine",
+        );
         check("/tmp/bundle", "bundle", "unknown engine");
         check("c1", "c1", "unknown engine");
     }

@@ -41,6 +41,12 @@ pub(crate) struct Config {
     /// The `ctr` program.
     #[serde(default)]
     ctr: Option<PathBuf>,
+    /// `graphroot` of podman and CRI-O.
+    #[serde(default)]
+    podman_root: Option<PathBuf>,
+    /// Their `runroot`.
+    #[serde(default)]
+    podman_run: Option<PathBuf>,
     /// Which containers are confined besides those whose image is in the store.
     #[serde(default)]
     pub(crate) select: Select,
@@ -101,6 +107,8 @@ impl Config {
             containerd: or(&self.containerd_root, usual.containerd),
             containerd_address: or(&self.containerd_address, usual.containerd_address),
             ctr: or(&self.ctr, usual.ctr),
+            storage: or(&self.podman_root, usual.storage),
+            storage_run: or(&self.podman_run, usual.storage_run),
         }
     }
 }

@@ -43,4 +43,10 @@ pub(crate) struct Args {
     /// The `ctr` program [default: /usr/bin/ctr]
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) ctr: Option<PathBuf>,
+    /// `graphroot` of podman and CRI-O [default: /var/lib/containers/storage]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) podman_root: Option<PathBuf>,
+    /// `runroot` of podman and CRI-O [default: /run/containers/storage]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) podman_run: Option<PathBuf>,
 }

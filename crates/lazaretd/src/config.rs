@@ -53,6 +53,8 @@ struct File {
     containerd_root: Option<PathBuf>,
     containerd_address: Option<PathBuf>,
     ctr: Option<PathBuf>,
+    podman_root: Option<PathBuf>,
+    podman_run: Option<PathBuf>,
 }
 
 /// Where everything is. Every path is absolute.
@@ -152,6 +154,18 @@ impl Config {
                     defaults.containerd_address,
                 )?,
                 ctr: pick("ctr", args.ctr, file.ctr, defaults.ctr)?,
+                storage: pick(
+                    "podman-root",
+                    args.podman_root,
+                    file.podman_root,
+                    defaults.storage,
+                )?,
+                storage_run: pick(
+                    "podman-run",
+                    args.podman_run,
+                    file.podman_run,
+                    defaults.storage_run,
+                )?,
             },
         })
     }

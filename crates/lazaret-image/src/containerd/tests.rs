@@ -35,6 +35,7 @@ impl Host {
                 containerd_address: at("c.sock"),
                 ctr: Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ctr.sh"),
                 docker_data: "/nonexistent".into(),
+                ..Roots::default()
             },
             folder,
         };

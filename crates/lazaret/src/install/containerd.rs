@@ -142,19 +142,19 @@ fn take_out(document: &mut DocumentMut, runtimes: &[&str], scope: Scope) -> Resu
         check_ours(entry)?;
     }
     // `runtimes` has four steps
-    if let Some(containerd) = find(document, &runtimes[..3])? {
-        if string(containerd, DEFAULT)?.as_deref() == Some(NAME) {
-            if scope == Scope::Named {
-                return Err(EditError::IsDefault);
-            }
-            containerd.remove(DEFAULT);
-            // a header that was made for the default alone
-            if let Some(table) = table_of(document, &runtimes[..3]) {
-                let prefix = table.decor().prefix().and_then(|prefix| prefix.as_str());
-                let commented = prefix.is_some_and(|prefix| !prefix.trim().is_empty());
-                if !commented && !table.iter().any(|(_, item)| item.is_value()) {
-                    table.set_implicit(true);
-                }
+    if let Some(containerd) = find(document, &runtimes[..3])?
+        && string(containerd, DEFAULT)?.as_deref() == Some(NAME)
+    {
+        if scope == Scope::Named {
+            return Err(EditError::IsDefault);
+        }
+        containerd.remove(DEFAULT);
+        // a header that was made for the default alone
+        if let Some(table) = table_of(document, &runtimes[..3]) {
+            let prefix = table.decor().prefix().and_then(|prefix| prefix.as_str());
+            let commented = prefix.is_some_and(|prefix| !prefix.trim().is_empty());
+            if !commented && !table.iter().any(|(_, item)| item.is_value()) {
+                table.set_implicit(true);
             }
         }
     }

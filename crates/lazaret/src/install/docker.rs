@@ -35,10 +35,10 @@ pub(crate) fn edit(text: Option<&str>, change: Change<'_>) -> Result<Edited, Edi
             match ours {
                 Some((entry, _)) => {
                     // other keys of the entry, as `runtimeArgs`, are a person's
-                    if let Some(path) = entry.get("path") {
-                        if string(&path, "runtimes.lazaret.path")? != program {
-                            path.set_value(json!(program));
-                        }
+                    if let Some(path) = entry.get("path")
+                        && string(&path, "runtimes.lazaret.path")? != program
+                    {
+                        path.set_value(json!(program));
                     }
                 }
                 None => {
@@ -69,10 +69,10 @@ pub(crate) fn edit(text: Option<&str>, change: Change<'_>) -> Result<Edited, Edi
                 if let Some(property) = runtimes.get(NAME) {
                     property.remove();
                 }
-                if runtimes.properties().is_empty() {
-                    if let Some(property) = object.get(RUNTIMES) {
-                        property.remove();
-                    }
+                if runtimes.properties().is_empty()
+                    && let Some(property) = object.get(RUNTIMES)
+                {
+                    property.remove();
                 }
                 notes.push(
                     "containers that were made with this runtime do not start any more: make them again"
