@@ -1,7 +1,8 @@
-//! Loads a filter into the calling thread.
+//! Loads a filter into the calling thread, or into every thread of the calling process.
 //!
-//! Only for one's own thread, and for good: a filter cannot be removed. The gate itself never does this (a confined
-//! process could not read other processes' filters); runtimes do it for containers.
+//! Only for oneself, and for good: a filter cannot be removed. Runtimes do it for containers. A process that did it to itself
+//! can no longer read other processes' filters (`PTRACE_SECCOMP_GET_FILTER` says `EACCES`: `seccomp_get_filter`,
+//! kernel/seccomp.c), so a gate that confines itself must leave that to a process that is not confined.
 
 use crate::returned::check;
 use lazaret_core::filter::program::Program;
@@ -32,6 +33,14 @@ pub enum LoadError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// A thread loaded filters of its own (`SECCOMP_FILTER_FLAG_TSYNC`, seccomp(2)).
+    #[error(
+        "filters of thread {tid} differ from those of the thread that loads, nothing was loaded"
+    )]
+    Diverging {
+        /// The thread, in the process's own pid namespace.
+        tid: u32,
     },
     /// `seccomp(SECCOMP_SET_MODE_FILTER)`.
     #[error("cannot load the filter")]
@@ -65,6 +74,22 @@ pub fn load_with_listener(program: &Program) -> Result<OwnedFd, LoadError> {
     // SAFETY: with SECCOMP_FILTER_FLAG_NEW_LISTENER the call returns a new descriptor (close-on-exec) that nothing
     // else in this process knows.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Loads `program` on top of the filters of every thread of the calling process, now and for threads to come.
+///
+/// # Guarantees
+/// All threads get it, or none. `no_new_privs` is not set by it: without `CAP_SYS_ADMIN` call [`set_no_new_privs`] before,
+/// which this then spreads to every thread (`seccomp_sync_threads`, kernel/seccomp.c).
+///
+/// # Errors
+/// As [`load`], and [`LoadError::Diverging`] when a thread's filters are not an ancestor of this thread's.
+pub fn confine_self(program: &Program) -> Result<(), LoadError> {
+    match set_filter(program, libc::SECCOMP_FILTER_FLAG_TSYNC)? {
+        0 => Ok(()),
+        // a thread id (seccomp(2), "RETURN VALUE")
+        tid => Err(LoadError::Diverging { tid: tid as u32 }),
+    }
 }
 
 fn set_filter(program: &Program, flags: libc::c_ulong) -> Result<libc::c_long, LoadError> {
