@@ -487,7 +487,7 @@ impl Session {
         let report = self.record(decided, &asked.call);
         if let (Some(caller), Report::Tell { withheld }) = (caller, report) {
             if withheld > 0 {
-                self.daemon.events.withheld(&container.id, withheld);
+                self.daemon.events.withheld(withheld);
             }
             let what = denied(&asked.call, caller, decided);
             self.daemon.events.tell(&container.id, what);
@@ -520,7 +520,7 @@ impl Session {
                     events.tell(id, asked(phase, calls));
                 }
                 if withheld > 0 {
-                    events.withheld(id, withheld);
+                    events.withheld(withheld);
                 }
                 self.daemon.remove(container);
             }

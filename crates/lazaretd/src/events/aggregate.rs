@@ -19,7 +19,7 @@ const UNNAMED: usize = 54;
 pub(crate) const MAX_KEYS: usize = EXACT + UNNAMED + 2 * Phase::ALL.len();
 
 /// What stands for a process or a call that is not kept by itself.
-const MORE: &str = "…";
+pub(crate) const MORE: &str = "…";
 
 /// A process's name as the kernel keeps it: at most 15 bytes (`TASK_COMM_LEN`, `include/linux/sched.h`), printable ASCII.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
