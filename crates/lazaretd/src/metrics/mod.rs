@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// What happened since the daemon began, counted where it happens. All of it only ever grows, but [`Tally::audit_queue`].
+/// What happened since the daemon began, counted where it happens. All of it only ever grows.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     /// How long answers take.
@@ -29,12 +29,6 @@ pub(crate) struct Tally {
     pub(crate) taken_over: AtomicU64,
     /// Listeners that were not: containers that run on without supervision.
     pub(crate) unsupervised: AtomicU64,
-    /// Bytes of audit records that wait on the disk to be posted.
-    pub(crate) audit_queue: AtomicU64,
-    /// Audit records that were posted.
-    pub(crate) audit_sent: AtomicU64,
-    /// Audit records that had no room.
-    pub(crate) audit_dropped: AtomicU64,
     refusals: Mutex<BTreeMap<&'static str, u64>>,
 }
 
@@ -53,9 +47,6 @@ impl Tally {
             admissions: read(&self.admissions),
             taken_over: read(&self.taken_over),
             unsupervised: read(&self.unsupervised),
-            audit_queue_bytes: read(&self.audit_queue),
-            audit_sent: read(&self.audit_sent),
-            audit_dropped: read(&self.audit_dropped),
             refusals: self
                 .refusals
                 .lock()
@@ -76,12 +67,6 @@ pub(crate) struct Tallied {
     pub(crate) taken_over: u64,
     /// Listeners that were not.
     pub(crate) unsupervised: u64,
-    /// Bytes of audit records that wait on the disk.
-    pub(crate) audit_queue_bytes: u64,
-    /// Audit records that were posted.
-    pub(crate) audit_sent: u64,
-    /// Audit records that had no room.
-    pub(crate) audit_dropped: u64,
     /// Refusals by the short name of their check.
     pub(crate) refusals: BTreeMap<&'static str, u64>,
 }
@@ -140,6 +125,23 @@ pub(crate) struct Revisions {
     pub(crate) in_kernel: u64,
 }
 
+/// The export of audit records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Audit {
+    /// Bytes of the records that wait on the disk.
+    pub(crate) queue_bytes: u64,
+    /// These records.
+    pub(crate) queue_records: u64,
+    /// Records that the server took.
+    pub(crate) sent: u64,
+    /// Records that had no room.
+    pub(crate) dropped: u64,
+    /// Records that the server refused for what they are.
+    pub(crate) rejected: u64,
+    /// When the server last took something, in milliseconds since the Unix epoch.
+    pub(crate) last_sent_ms: Option<u64>,
+}
+
 /// Everything that a scrape shows, at one moment.
 #[derive(Clone, Debug)]
 pub(crate) struct Snapshot {
@@ -151,6 +153,8 @@ pub(crate) struct Snapshot {
     pub(crate) tallied: Tallied,
     /// Containers that live now.
     pub(crate) containers: Vec<Container>,
+    /// The export of audit records, where there is one.
+    pub(crate) audit: Option<Audit>,
     /// Events that are not in the log.
     pub(crate) events_lost: u64,
     /// Events that wait for the writer of the log.

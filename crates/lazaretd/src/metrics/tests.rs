@@ -63,6 +63,14 @@ fn snapshot() -> Snapshot {
             ),
             gone,
         ],
+        audit: Some(Audit {
+            queue_bytes: 4096,
+            queue_records: 12,
+            sent: 100,
+            dropped: 2,
+            rejected: 1,
+            last_sent_ms: Some(1_700_000_001_500),
+        }),
         events_lost: 7,
         events_waiting: 3,
         events_capacity: 8192,
@@ -297,11 +305,13 @@ fn the_text_is_openmetrics_and_says_what_the_snapshot_says() {
         ("lazaret_events_lost_total", &[], 7.0),
         ("lazaret_events_waiting", &[], 3.0),
         ("lazaret_events_capacity", &[], 8192.0),
-        ("lazaret_audit_queue_bytes", &[], 0.0),
+        ("lazaret_audit_queue_bytes", &[], 4096.0),
+        ("lazaret_audit_waiting", &[], 12.0),
+        ("lazaret_audit_last_sent_time_seconds", &[], 1_700_000_001.5),
         (
             "lazaret_audit_records_total",
             &[("outcome", "dropped")],
-            0.0,
+            2.0,
         ),
         ("lazaret_answer_seconds_bucket", &[("le", "0.00001")], 1.0),
         ("lazaret_answer_seconds_bucket", &[("le", "+Inf")], 2.0),
@@ -323,14 +333,14 @@ fn a_daemon_that_has_done_nothing_can_be_asked() {
     let empty = Snapshot {
         tallied: Tally::default().counted(),
         containers: Vec::new(),
+        audit: None,
         ..snapshot()
     };
     let text = render(empty).expect("written");
     let series = check(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
-    assert_eq!(
-        value(&series, "lazaret_answer_seconds_count", &[]),
-        Some(0.0)
-    );
+    let answers = value(&series, "lazaret_answer_seconds_count", &[]);
+    assert_eq!(answers, Some(0.0));
+    assert!(!text.contains("audit"), "{text}");
 }
 
 #[test]
@@ -392,7 +402,7 @@ fn the_official_python_parser_takes_the_text() {
     let failed = String::from_utf8_lossy(&output.stderr);
     assert_eq!(
         String::from_utf8_lossy(&output.stdout).trim(),
-        "15",
+        "17",
         "{failed}\n{text}"
     );
 }

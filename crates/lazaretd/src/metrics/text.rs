@@ -102,6 +102,7 @@ impl Collector for Shown {
         self.program(&mut to)?;
         self.containers(&mut to)?;
         self.life(&mut to)?;
+        self.audit(&mut to)?;
         let to = &mut to;
         total(
             to,
@@ -135,8 +136,7 @@ impl Shown {
         let help = "When the program began, in seconds since the Unix epoch.";
         let unit = Some(&Unit::Seconds);
         let began = to.encode_descriptor("process_start_time", help, unit, MetricType::Gauge)?;
-        // exact: 2^53 ms are 285,000 years
-        ConstGauge::new(snapshot.began_ms as f64 / 1e3).encode(began)?;
+        ConstGauge::new(seconds(snapshot.began_ms)).encode(began)?;
         let help = "From the receipt of a notification to the return of its response.";
         let mut answer =
             to.encode_descriptor("lazaret_answer", help, unit, MetricType::Histogram)?;
@@ -219,15 +219,41 @@ impl Shown {
             ([("outcome", "taken_over")], tallied.taken_over),
             ([("outcome", "unsupervised")], tallied.unsupervised),
         ];
-        counter(to, ("lazaret_takeovers", help), outcomes)?;
+        counter(to, ("lazaret_takeovers", help), outcomes)
+    }
+
+    fn audit(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(audit) = self.0.audit else {
+            return Ok(());
+        };
         let help = "Audit records that wait to be posted.";
+        level(
+            to,
+            ("lazaret_audit_waiting", help, None),
+            audit.queue_records,
+        )?;
+        let help = "What they take on the disk.";
         let family = ("lazaret_audit_queue", help, Some(&Unit::Bytes));
-        level(to, family, tallied.audit_queue_bytes)?;
+        level(to, family, audit.queue_bytes)?;
         let help = "Audit records, by what became of them.";
         let outcomes = [
-            ([("outcome", "sent")], tallied.audit_sent),
-            ([("outcome", "dropped")], tallied.audit_dropped),
+            ("sent", audit.sent),
+            ("dropped", audit.dropped),
+            ("rejected", audit.rejected),
         ];
-        counter(to, ("lazaret_audit_records", help), outcomes)
+        let outcomes = outcomes.map(|(outcome, count)| ([("outcome", outcome)], count));
+        counter(to, ("lazaret_audit_records", help), outcomes)?;
+        let Some(last_ms) = audit.last_sent_ms else {
+            return Ok(());
+        };
+        let help = "When the server last took a record, in seconds since the Unix epoch.";
+        let name = "lazaret_audit_last_sent_time";
+        let last = to.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
+        ConstGauge::new(seconds(last_ms)).encode(last)
     }
+}
+
+/// Exact: 2^53 ms are 285,000 years.
+fn seconds(ms: u64) -> f64 {
+    ms as f64 / 1e3
 }

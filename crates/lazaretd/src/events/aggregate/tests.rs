@@ -266,3 +266,25 @@ proptest! {
         prop_assert_eq!(accepted, table);
     }
 }
+
+#[test]
+#[ignore = "a measurement; run it with --release and --nocapture"]
+fn what_a_repeated_denial_costs() {
+    for kinds in [1, 8, MAX_KEYS as u32] {
+        let mut denials = Aggregate::default();
+        let comms: Vec<_> = (0..kinds)
+            .map(|kind| Comm::new(format!("p{kind}").as_bytes()))
+            .collect();
+        let mut told = 0;
+        let began = std::time::Instant::now();
+        for number in 0..100_000_u32 {
+            let kind = number % kinds;
+            let comm = comms[kind as usize];
+            let line = denials.add(Phase::Serving, true, comm, sample(number, 1), 5);
+            told += line.map_or(0, |line| line.times);
+        }
+        let each = began.elapsed().as_nanos() / 100_000;
+        println!("{kinds} kinds: {each} ns for each of 100,000 denials");
+        assert_eq!(told + times(&denials.drain()), 100_000);
+    }
+}

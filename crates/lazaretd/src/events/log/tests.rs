@@ -342,3 +342,74 @@ fn as_a_user() {
     log.append(&line(79)).expect("written");
     assert_eq!(numbers(&path), [79]);
 }
+
+#[test]
+fn a_writer_that_is_killed_again_and_again_loses_nothing_that_it_called_written() {
+    use std::io::{BufRead as _, BufReader};
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("events.jsonl");
+    let mut written = Vec::new();
+    for round in 0..25_u32 {
+        let mut child = Command::new(std::env::current_exe().expect("this program"))
+            .args(name_of("as_one_to_be_killed"))
+            .env(FOLDER, folder.path())
+            .env(ROUND, round.to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("started");
+        let output = BufReader::new(child.stdout.take().expect("piped"));
+        // not always at the same place
+        let until = 60 + 17 * round as usize;
+        let mut lines = output.lines().map_while(Result::ok);
+        let said: Vec<u32> = lines
+            .by_ref()
+            .filter_map(|line| line.strip_prefix("written ")?.parse().ok())
+            .take(until)
+            .collect();
+        assert_eq!(said.len(), until);
+        child.kill().expect("killed");
+        written.extend(said);
+        // what it said between the last line that was read and its end
+        written.extend(lines.filter_map(|line| line.strip_prefix("written ")?.parse::<u32>().ok()));
+        child.wait().expect("ended");
+    }
+    let files = (0..=MAX_KEEP).rev().map(|old| numbered(&path, old));
+    let there: Vec<u32> = files.flat_map(|name| numbers(&name)).collect();
+    // in order, none twice; at most the one line of each round whose word was cut off is more
+    assert!(there.is_sorted_by(|one, next| one < next));
+    let missing = written
+        .iter()
+        .filter(|number| there.binary_search(number).is_err());
+    assert_eq!(missing.count(), 0);
+    assert!((written.len()..=written.len() + 25).contains(&there.len()));
+    assert!(numbered(&path, 5).exists(), "hardly turned over");
+}
+
+/// Which time a writer is started.
+const ROUND: &str = "LAZARET_TEST_ROUND";
+
+#[test]
+#[ignore = "run by a_writer_that_is_killed_again_and_again_loses_nothing_that_it_called_written"]
+fn as_one_to_be_killed() {
+    let folder = PathBuf::from(std::env::var_os(FOLDER).expect("given"));
+    let round: u32 = std::env::var(ROUND)
+        .expect("given")
+        .parse()
+        .expect("a number");
+    let mut log = Log::new(
+        &folder.join("events.jsonl"),
+        Limits::new(60_000, MAX_KEEP).expect("good"),
+    );
+    // so many that 25 rounds fit into the files that are kept
+    for number in round * 10_000..round * 10_000 + 2000 {
+        log.append(&line(number)).expect("written");
+        // one write, as a whole or not at all
+        let said = format!("written {number}\n");
+        io::stdout().write_all(said.as_bytes()).expect("said");
+    }
+    loop {
+        std::thread::park();
+    }
+}
