@@ -1,5 +1,5 @@
-//! The in-toto Statement v1 that carries a policy: subjects are the image's digests, the predicate is the policy's
-//! canonical JSON, byte for byte.
+//! The in-toto Statement v1 that carries a policy or a permit: subjects are the image's digests, the predicate of a policy is
+//! its canonical JSON, byte for byte.
 //!
 //! Statement v0.1 (what `cosign attest` writes by itself) is refused: the predicate must be the canonical bytes, and
 //! cosign rewrites them.
@@ -82,19 +82,43 @@ impl Statement<'_> {
 /// # Errors
 /// [`StatementError`].
 pub fn statement(policy: &Policy) -> Result<Vec<u8>, StatementError> {
-    let canonical = policy.canonical_json();
+    let name = &policy.wire().image.name;
+    let subjects = subjects(policy.image_digests()).map(|subject| Subject {
+        name: Some(name.clone()),
+        ..subject
+    });
+    write(subjects.collect(), PREDICATE_TYPE, &policy.canonical_json())
+}
+
+/// The statement's bytes for a predicate about an image, which has no name there.
+///
+/// # Errors
+/// [`StatementError`].
+pub(crate) fn about(
+    image: &BTreeSet<Digest>,
+    predicate_type: &str,
+    predicate: &[u8],
+) -> Result<Vec<u8>, StatementError> {
+    write(subjects(image).collect(), predicate_type, predicate)
+}
+
+fn subjects(image: &BTreeSet<Digest>) -> impl Iterator<Item = Subject> {
+    image.iter().map(|digest| Subject {
+        name: None,
+        digest: DigestSet { sha256: *digest },
+    })
+}
+
+fn write(
+    subject: Vec<Subject>,
+    predicate_type: &str,
+    predicate: &[u8],
+) -> Result<Vec<u8>, StatementError> {
     let statement = Statement {
         statement_type: STATEMENT_TYPE.to_owned(),
-        subject: policy
-            .image_digests()
-            .iter()
-            .map(|digest| Subject {
-                name: Some(policy.wire().image.name.clone()),
-                digest: DigestSet { sha256: *digest },
-            })
-            .collect(),
-        predicate_type: PREDICATE_TYPE.to_owned(),
-        predicate: serde_json::from_slice(&canonical)?,
+        subject,
+        predicate_type: predicate_type.to_owned(),
+        predicate: serde_json::from_slice(predicate)?,
     };
     Ok(serde_json::to_vec(&statement)?)
 }

@@ -1,85 +1,21 @@
 //! The verifier: from untrusted bytes to a [`Verified`] policy, or one named reason why not.
 
-use crate::dsse::{self, Envelope, EnvelopeError, PAYLOAD_TYPE};
+use crate::dsse::{self, PAYLOAD_TYPE};
+use crate::key::PrivateKey;
 use crate::key::trusted::TrustedKeys;
-use crate::key::{KeyId, PrivateKey};
-use crate::statement::{self, PREDICATE_TYPE, STATEMENT_TYPE, Statement, StatementError};
-use core::fmt;
-use core::ops::Deref;
+use crate::signed::{SignedError, Verified, join, open};
+use crate::statement::{self, PREDICATE_TYPE, StatementError};
 use lazaret_core::digest::Digest;
 use lazaret_core::policy::{Policy, PolicyError};
 use std::collections::BTreeSet;
-
-/// A value that a pinned key signed for the image at hand. Only [`verify`] makes one:
-///
-/// ```compile_fail,E0451
-/// # use lazaret_bundle::Verified;
-/// # fn key_id() -> lazaret_bundle::key::KeyId { unimplemented!() }
-/// let forged = Verified { value: "policy", key_id: key_id(), statement_digest: "".parse().unwrap() };
-/// ```
-#[derive(Clone, Debug)]
-pub struct Verified<T> {
-    value: T,
-    key_id: KeyId,
-    statement_digest: Digest,
-}
-
-impl<T> Verified<T> {
-    /// The pinned key that signed it.
-    #[must_use]
-    pub const fn key_id(&self) -> &KeyId {
-        &self.key_id
-    }
-
-    /// Digest of the signed payload.
-    #[must_use]
-    pub const fn statement_digest(&self) -> Digest {
-        self.statement_digest
-    }
-}
-
-impl<T> Deref for Verified<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.value
-    }
-}
 
 /// Why a bundle was refused. [`VerifyError::check`] is the stable name of each.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum VerifyError {
-    /// No envelope, or one over its bounds.
+    /// Not signed, or another statement.
     #[error("bundle refused")]
-    Envelope(#[from] EnvelopeError),
-    /// Nobody whom this node trusts signed it.
-    #[error("bundle has no signature by a pinned key; pinned: {}", join(pinned))]
-    Signature {
-        /// The ids of the pinned keys.
-        pinned: BTreeSet<KeyId>,
-    },
-    /// Signed, but something else than a statement.
-    #[error("bundle holds `{found}`, wanted `{PAYLOAD_TYPE}`")]
-    PayloadType {
-        /// Its payload type.
-        found: String,
-    },
-    /// Signed, but no statement.
-    #[error("bundle holds no in-toto statement")]
-    Statement(#[source] serde_json::Error),
-    /// A statement of another version.
-    #[error("bundle holds a statement of type `{found}`, wanted `{STATEMENT_TYPE}`")]
-    StatementType {
-        /// Its type.
-        found: String,
-    },
-    /// A statement about something else than a policy.
-    #[error("bundle holds a predicate of type `{found}`, wanted `{PREDICATE_TYPE}`")]
-    PredicateType {
-        /// Its predicate type.
-        found: String,
-    },
+    Signed(#[from] SignedError),
     /// A policy that cannot be used, or not in the form that is hashed.
     #[error("bundle holds an unusable policy")]
     Policy(#[source] PolicyError),
@@ -124,26 +60,11 @@ impl VerifyError {
     #[must_use]
     pub const fn check(&self) -> &'static str {
         match self {
-            VerifyError::Envelope(EnvelopeError::TooLarge { .. }) => "bundle-size",
-            VerifyError::Envelope(_) => "bundle-format",
-            VerifyError::Signature { .. } => "signature",
-            VerifyError::PayloadType { .. } => "payload-type",
-            VerifyError::Statement(_) => "statement-format",
-            VerifyError::StatementType { .. } => "statement-type",
-            VerifyError::PredicateType { .. } => "predicate-type",
+            VerifyError::Signed(error) => error.check(),
             VerifyError::Policy(_) => "policy",
             VerifyError::Subjects { .. } => "subjects",
             VerifyError::Image { .. } => "image",
         }
-    }
-}
-
-fn join<T: fmt::Display>(items: &BTreeSet<T>) -> String {
-    let texts: Vec<String> = items.iter().map(T::to_string).collect();
-    if texts.is_empty() {
-        "no digest".to_owned()
-    } else {
-        texts.join(", ")
     }
 }
 
@@ -190,42 +111,15 @@ pub fn verify_for_any_image(
     envelope: &[u8],
     keys: &TrustedKeys,
 ) -> Result<Verified<Policy>, VerifyError> {
-    let envelope = Envelope::read(envelope)?;
-    let signed = envelope
-        .verify(keys)
-        .ok_or_else(|| VerifyError::Signature {
-            pinned: keys.iter().map(|key| key.id().clone()).collect(),
-        })?;
-    if signed.payload_type != PAYLOAD_TYPE {
-        return Err(VerifyError::PayloadType {
-            found: signed.payload_type.to_owned(),
-        });
-    }
-    let statement: Statement<'_> =
-        serde_json::from_slice(signed.payload).map_err(VerifyError::Statement)?;
-    if statement.statement_type != STATEMENT_TYPE {
-        return Err(VerifyError::StatementType {
-            found: statement.statement_type,
-        });
-    }
-    if statement.predicate_type != PREDICATE_TYPE {
-        return Err(VerifyError::PredicateType {
-            found: statement.predicate_type,
-        });
-    }
-    let policy = Policy::from_canonical_json(statement.predicate.get().as_bytes())
-        .map_err(VerifyError::Policy)?;
-    let subjects = statement.digests();
-    if &subjects != policy.image_digests() {
-        return Err(VerifyError::Subjects {
-            statement: subjects,
-            policy: policy.image_digests().clone(),
-        });
-    }
-    Ok(Verified {
-        value: policy,
-        key_id: signed.key.clone(),
-        statement_digest: Digest::of(signed.payload),
+    open(envelope, keys, PREDICATE_TYPE, |subjects, predicate| {
+        let policy = Policy::from_canonical_json(predicate).map_err(VerifyError::Policy)?;
+        if &subjects != policy.image_digests() {
+            return Err(VerifyError::Subjects {
+                statement: subjects,
+                policy: policy.image_digests().clone(),
+            });
+        }
+        Ok(policy)
     })
 }
 

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::dsse::ENVELOPE_LIMIT;
 use crate::read;
-use crate::verify::Verified;
+use crate::signed::Verified;
 use lazaret_core::digest::Digest;
 use lazaret_core::policy::Policy;
 use std::collections::BTreeSet;

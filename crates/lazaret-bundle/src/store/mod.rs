@@ -2,7 +2,8 @@
 //! from it.
 //!
 //! Layout: `<store>/images/<64 hex digits>/<revision>-<64 hex digits of the policy's digest>/{bundle.json, profile.json}`
-//! and `<store>/keys/*.pem` ([`TrustedKeys::load`](crate::TrustedKeys::load)). Several revisions stand side by side: a
+//! and `<store>/keys/*.pem` ([`TrustedKeys::load`](crate::TrustedKeys::load)); `<store>/permits/<64 hex digits of the signed
+//! payload's digest>.json`. Several revisions stand side by side: a
 //! container that started under one of them still needs it when the next is installed.
 //!
 //! What is read back is untrusted again, the names of the directories too: the gate verifies the bundle of the policy that
@@ -10,12 +11,14 @@
 //! revision ought to be used, and a memory of the highest that was ever seen.
 
 mod install;
+mod permits;
 mod revisions;
 #[cfg(test)]
 mod tests;
 mod write;
 
 pub use install::{Installed, install, remove};
+pub use permits::{StoredPermit, install_permit, permits, remove_permit};
 pub use revisions::{Revision, images, knows, read_bundle, read_profile_newest, revisions};
 
 use crate::read::ReadError;
@@ -31,6 +34,9 @@ pub const ENTRIES_LIMIT: usize = 256;
 
 /// Most images of a store.
 pub const IMAGES_LIMIT: usize = 65_536;
+
+/// Most permits of a store.
+pub const PERMITS_LIMIT: usize = 256;
 
 const BUNDLE: &str = "bundle.json";
 const PROFILE: &str = "profile.json";
@@ -92,7 +98,7 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// Something that the store does not put there.
-    #[error("`{}` is not named as a revision, `NUMBER-DIGEST`", path.display())]
+    #[error("`{}` is not named as the store names things", path.display())]
     Foreign {
         /// The entry.
         path: PathBuf,
@@ -114,6 +120,27 @@ pub enum StoreError {
     NotInstalled {
         /// The number.
         revision: u64,
+    },
+    /// No such permit.
+    #[error("permit {permit} is not installed")]
+    NoPermit {
+        /// Its digest.
+        permit: Digest,
+    },
+    /// No room for another permit.
+    #[error("`{}` holds {PERMITS_LIMIT} permits, no more are kept: remove those that have expired", path.display())]
+    PermitsFull {
+        /// The permits' directory.
+        path: PathBuf,
+    },
+    /// A permit that could not be read back.
+    #[error(
+        "permit has {found} bytes, at most {} are read",
+        crate::permit::PERMIT_LIMIT
+    )]
+    PermitTooLarge {
+        /// Its size in bytes.
+        found: usize,
     },
     /// A revision without one of its two files.
     #[error("`{}` is missing: install the revision's bundle again", path.display())]

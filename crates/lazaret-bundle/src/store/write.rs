@@ -46,7 +46,7 @@ pub(super) fn file(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
 ///
 /// A directory cannot be renamed over one that has entries, so the two change places (`renameat2(2)`, `RENAME_EXCHANGE`).
 pub(super) fn directory(path: &Path, files: &[(&str, &[u8])]) -> Result<(), StoreError> {
-    let temporary = beside(path);
+    let temporary = self::temporary(path);
     let filled = std::fs::create_dir(&temporary)
         .map_err(|source| StoreError::Directory {
             path: temporary.clone(),
@@ -86,7 +86,7 @@ fn put(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Takes a directory away: no reader sees it half empty.
 pub(super) fn remove_directory(path: &Path) -> Result<(), StoreError> {
-    let temporary = beside(path);
+    let temporary = self::temporary(path);
     std::fs::rename(path, &temporary)
         .and_then(|()| std::fs::remove_dir_all(&temporary))
         .map_err(|source| StoreError::Remove {
@@ -96,7 +96,7 @@ pub(super) fn remove_directory(path: &Path) -> Result<(), StoreError> {
 }
 
 /// The same name, as a temporary one.
-fn beside(path: &Path) -> PathBuf {
+pub(super) fn temporary(path: &Path) -> PathBuf {
     let mut name = std::ffi::OsString::from(TEMPORARY);
     name.push(path.file_name().unwrap_or_default());
     path.with_file_name(name)

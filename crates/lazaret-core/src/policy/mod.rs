@@ -11,6 +11,7 @@ pub mod import;
 pub mod lint;
 mod lower;
 pub mod near;
+mod permit;
 mod problem;
 mod serving;
 pub mod words;

@@ -106,10 +106,11 @@ fn signer(
 ) -> Result<Verified<Policy>, Unsound> {
     let image = BTreeSet::from([image]);
     let bytes = store::read_bundle(store, &image, &revision.policy)
-        .map_err(|error| ("store", error.to_string()))?
+        .map_err(|error| ("store", format!("{:#}", anyhow::Error::from(error))))?
         .ok_or_else(|| ("no-bundle", "its bundle is missing".to_owned()))?;
-    let policy = checks::verify(&bytes, keys, &image)
-        .map_err(|error: VerifyError| (error.check(), error.to_string()))?;
+    let policy = checks::verify(&bytes, keys, &image).map_err(|error: VerifyError| {
+        (error.check(), format!("{:#}", anyhow::Error::from(error)))
+    })?;
     if policy.digest() != revision.policy || policy.revision() != revision.revision {
         let found = format!(
             "its bundle holds revision {} ({})",

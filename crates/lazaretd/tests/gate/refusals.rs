@@ -77,7 +77,7 @@ fn another_signer() {
     check(
         &mut node,
         "signature",
-        "bundle has no signature by a pinned key",
+        "bundle refused: no signature by a pinned key",
     );
 }
 
@@ -99,7 +99,7 @@ fn one_changed_byte() {
     check(
         &mut node,
         "signature",
-        "bundle has no signature by a pinned key",
+        "bundle refused: no signature by a pinned key",
     );
 }
 
