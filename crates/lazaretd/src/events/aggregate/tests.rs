@@ -188,6 +188,8 @@ enum Step {
     Pass(u64),
     Due,
     Drain,
+    /// What was refused comes back: others may have been added meanwhile, by another thread.
+    Return,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -199,6 +201,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0..1500_u64).prop_map(Step::Pass),
         4 => Just(Step::Due),
         1 => Just(Step::Drain),
+        4 => Just(Step::Return),
     ]
 }
 
@@ -213,6 +216,7 @@ proptest! {
         let mut now_ms = 0;
         let mut accepted: BTreeMap<Key, u64> = BTreeMap::new();
         let mut added = 0;
+        let mut out: Vec<Told> = Vec::new();
         let mut at_once: BTreeMap<Key, u64> = BTreeMap::new();
         for (step, refuse) in steps {
             let offered = match step {
@@ -239,6 +243,12 @@ proptest! {
                     prop_assert!(denials.due_ms().is_none_or(|due| due > now_ms));
                     told
                 }
+                Step::Return => {
+                    for told in out.drain(..) {
+                        denials.give_back(told);
+                    }
+                    Vec::new()
+                }
                 Step::Drain => {
                     let told = denials.drain();
                     prop_assert_eq!(denials.held(), 0);
@@ -248,18 +258,18 @@ proptest! {
             for told in offered {
                 prop_assert!(told.times > 0);
                 if refuse {
-                    denials.give_back(told);
+                    out.push(told);
                 } else {
                     *accepted.entry(told.key).or_default() += told.times;
                 }
             }
-            prop_assert_eq!(accepted.values().sum::<u64>() + denials.held(), added);
+            prop_assert_eq!(accepted.values().sum::<u64>() + times(&out) + denials.held(), added);
             prop_assert!(denials.held() == 0 || denials.due_ms().is_some());
         }
         prop_assert_eq!(denials.added(), added);
         prop_assert!(denials.table().len() <= MAX_KEYS);
         // and by kind
-        for told in denials.drain() {
+        for told in denials.drain().into_iter().chain(out) {
             *accepted.entry(told.key).or_default() += told.times;
         }
         let table: BTreeMap<Key, u64> = denials.table().iter().map(|row| (row.key, row.times)).collect();
