@@ -292,3 +292,105 @@ fn what_cannot_be_written_waits_and_what_is_left_at_the_end_is_counted() {
     writer.finish();
     assert_eq!(events.lost(), 1);
 }
+
+#[test]
+fn a_flood_of_many_threads_is_exact_though_the_disk_refuses_for_a_while() {
+    const THREADS: u64 = 4;
+    const EACH: u64 = 20_000;
+    let folder = tempfile::tempdir().expect("folder");
+    let path = log_in(&folder);
+    let blocker = folder.path().join("log");
+    std::fs::write(&blocker, "").expect("written");
+    let (events, writer) =
+        start(&path, Limits::new(256 * 1024, 100).expect("good")).expect("started");
+    let container = std::sync::Mutex::new(Aggregate::default());
+    let lock = || container.lock().expect("no panic under it");
+    let offer = |told| {
+        if let Err(told) = events.offer("c", told) {
+            lock().give_back(told);
+            return 1;
+        }
+        0
+    };
+    let refused: u64 = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS)
+            .map(|thread| {
+                scope.spawn(move || {
+                    let mut refused = 0;
+                    for number in 0..EACH {
+                        // some kinds come back within their window, most do not
+                        let now_ms = number * 50;
+                        let sample = Sample {
+                            pid: 1,
+                            call: CallId {
+                                arch: 0xc000_003e,
+                                nr: (number % 30) as u32,
+                            },
+                            args: [thread; 6],
+                        };
+                        let comm = Comm::new(format!("t{thread}").as_bytes());
+                        let told = lock().add(Phase::Startup, true, comm, sample, now_ms);
+                        refused += told.map_or(0, offer);
+                        if number % 500 == 0 {
+                            let due = lock().due(now_ms);
+                            refused += due.into_iter().map(offer).sum::<u64>();
+                        }
+                    }
+                    refused
+                })
+            })
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().expect("ended"))
+            .sum()
+    });
+    assert!(refused > 1000, "the queue was never full: {refused}");
+    std::fs::remove_file(&blocker).expect("removed");
+    // the end of the container, with the queue still full or not
+    let last = lock().drain();
+    events.leave("c", last);
+    drained(&events);
+    writer.finish();
+    let mut times: std::collections::BTreeMap<(String, u64), u64> =
+        std::collections::BTreeMap::new();
+    for number in 0..=100 {
+        let name = match number {
+            0 => path.clone(),
+            _ => format!("{}.{number}", path.display()).into(),
+        };
+        for line in read(&name).0 {
+            let process = line["process"].as_str().expect("a denial").to_owned();
+            let nr = line["nr"].as_u64().expect("a number");
+            *times.entry((process, nr)).or_default() += line["times"].as_u64().expect("a number");
+        }
+    }
+    assert_eq!(events.lost(), 0);
+    // 4 × 30 kinds
+    assert_eq!(times.len(), 120);
+    assert_eq!(times.values().sum::<u64>(), THREADS * EACH);
+    for (kind, times) in times {
+        assert!(
+            (EACH / 30..=EACH / 30 + 1).contains(&times),
+            "{kind:?}: {times}"
+        );
+    }
+}
+
+#[test]
+#[ignore = "a measurement; run it with --release and --nocapture"]
+fn what_telling_costs() {
+    let folder = tempfile::tempdir().expect("folder");
+    let (events, writer) = start(&log_in(&folder), Limits::default()).expect("started");
+    let mut denials = Aggregate::default();
+    let rounds = FOR_DENIALS as u64;
+    let began = std::time::Instant::now();
+    for now in 0..rounds {
+        let told = denial(&mut denials, now * 10_000).expect("told");
+        events.offer("c", told).expect("room");
+    }
+    let told = began.elapsed() / FOR_DENIALS as u32;
+    writer.finish();
+    let written = began.elapsed() / FOR_DENIALS as u32;
+    println!("{told:?} to tell, {written:?} until it is in the log");
+}
