@@ -160,6 +160,9 @@ impl Log {
     /// # Errors
     /// When its folder or the file cannot be made or opened.
     pub(crate) fn reopen(&mut self) -> Result<(), LogError> {
+        if let Some(before) = &mut self.open {
+            before.end_line();
+        }
         self.open = Some(Open::at(&self.path)?);
         Ok(())
     }
@@ -195,7 +198,7 @@ impl Log {
     }
 
     fn turn_over_before(&mut self, line: &[u8]) -> Result<(), LogError> {
-        let Some(open) = &self.open else {
+        let Some(open) = &mut self.open else {
             return Ok(());
         };
         // a line's length fits 64 bits; its newline and the one that ends a cut line
@@ -203,6 +206,7 @@ impl Log {
         if !open.regular || open.bytes == 0 || after <= self.limits.max_bytes {
             return Ok(());
         }
+        open.end_line();
         match turn_over(&self.path, &open.file, self.limits.keep) {
             Ok(()) => {
                 self.stuck = false;
@@ -267,6 +271,15 @@ impl Open {
             regular: found.is_file(),
             file,
         })
+    }
+
+    /// Ends the last line of a file that gets no other: whoever follows the log waits for the newline.
+    fn end_line(&mut self) {
+        // On a full disk there is no room for it; nothing else can be done about this line.
+        if self.cut && self.file.write(b"\n").is_ok_and(|count| count == 1) {
+            self.cut = false;
+            self.bytes = self.bytes.saturating_add(1);
+        }
     }
 
     /// One write for the whole line; on a full disk it can be cut.

@@ -147,6 +147,19 @@ fn a_line_that_a_crash_cut_is_ended_before_the_next() {
     assert_eq!(text(&path), "whole\n{\"cu\nnext\n");
     Log::new(&path, small(1)).append(b"last").expect("written");
     assert_eq!(text(&path), "whole\n{\"cu\nnext\nlast\n");
+    // also where the next line goes into another file: whoever follows the log waits for a newline
+    let full = "x".repeat(5000);
+    std::fs::write(&path, &full).expect("written");
+    Log::new(&path, small(1)).append(b"next").expect("written");
+    assert_eq!(text(&numbered(&path, 1)), format!("{full}\n"));
+    assert_eq!(text(&path), "next\n");
+    let moved = folder.path().join("moved");
+    std::fs::write(&path, "cut").expect("written");
+    let mut log = Log::new(&path, small(1));
+    log.reopen().expect("opened");
+    std::fs::rename(&path, &moved).expect("moved");
+    log.reopen().expect("opened");
+    assert_eq!((text(&moved).as_str(), text(&path).as_str()), ("cut\n", ""));
 }
 
 #[test]
