@@ -8,7 +8,9 @@ pub use filters::{
     Compile, Decide, Import, Inspect, PolicyVerb, ProfileHost, Prove, Source, Target,
 };
 pub use install::{Install, InstallEngine};
-pub use trust::{Algorithm, BundleVerb, KeyVerb, Sign, StoreArgs, Verify};
+pub use trust::{
+    Algorithm, BundleVerb, KeyVerb, PermitCalls, PermitSign, PermitVerb, Sign, StoreArgs, Verify,
+};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -94,6 +96,9 @@ pub enum Verb {
     /// Exit codes: 0 done or nothing to do, 1 an entry is not ours, or in use, 2 a file that cannot be understood,
     /// 3 this host or user cannot.
     Install(Install),
+    /// Signed statements that open something for a while.
+    #[command(subcommand)]
+    Permit(PermitVerb),
     /// What the gate on this node holds.
     Status(Control),
     /// What happens at the gate, as it happens; ends with Ctrl-C.

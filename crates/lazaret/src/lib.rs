@@ -56,6 +56,7 @@ pub fn run(cli: &Cli) -> Outcome {
         Verb::Verify(args) => trust::verify(args, format),
         Verb::Bundle(verb) => trust::bundle(verb, format),
         Verb::Install(args) => install::main(args, format),
+        Verb::Permit(verb) => trust::permit(verb, format),
         Verb::Status(args) => control::status(args, format),
         Verb::Watch(args) => control::watch(args, format),
         Verb::Phase(args) => control::phase(args),

@@ -1,5 +1,6 @@
-//! What was typed for `lazaret key`, `sign`, `verify` and `bundle`.
+//! What was typed for `lazaret key`, `sign`, `verify`, `bundle` and `permit`.
 
+use crate::trust::{duration_s, time};
 use clap::{Args, Subcommand, ValueEnum};
 use lazaret_core::digest::Digest;
 use std::path::PathBuf;
@@ -113,4 +114,110 @@ pub struct StoreArgs {
     /// The node's store; its `keys` directory holds the pinned keys.
     #[arg(long, value_name = "DIR", default_value = "/etc/lazaret")]
     pub store: PathBuf,
+}
+
+/// `lazaret permit`
+#[derive(Debug, Subcommand)]
+pub enum PermitVerb {
+    /// Sign a permit: it opens an exec of an image's containers for at most seven days, with a reason.
+    ///
+    /// Exit codes: 0 signed, 2 terms that no permit can have, 3 the output cannot be written, 4 no usable key.
+    Sign(PermitSign),
+    /// Verify a permit against pinned keys, an image's digests and the clock.
+    ///
+    /// Exit codes: 0 it holds, 1 not yet or no more, 2 no such file, 4 it does not verify.
+    Verify {
+        /// The permit.
+        permit: PathBuf,
+        /// Directory of pinned public keys (`*.pem`).
+        #[arg(long, value_name = "DIR")]
+        keys: PathBuf,
+        /// A digest of the container's image, `sha256:…`; may be given many times.
+        #[arg(long = "image-digest", value_name = "DIGEST", required = true)]
+        digests: Vec<Digest>,
+        /// The moment to ask for, in UTC as 2026-01-31T08:00:00Z [default: now].
+        #[arg(long, value_name = "TIME", value_parser = time)]
+        at: Option<u64>,
+    },
+    /// Verify a permit and put it into this node's store.
+    ///
+    /// Exit codes: 0 installed, 1 it has expired, 2 no such file, 3 the store cannot be written, 4 it does not verify.
+    Install {
+        /// The permit.
+        permit: PathBuf,
+        /// The node's store.
+        #[command(flatten)]
+        store: StoreArgs,
+    },
+    /// The permits in this node's store, and whether each holds now.
+    ///
+    /// Exit codes: 0 all verify, 1 none is installed, 3 the store cannot be read, 4 one does not verify.
+    List {
+        /// The node's store.
+        #[command(flatten)]
+        store: StoreArgs,
+    },
+    /// Take a permit out of this node's store; what runs under it is not ended.
+    ///
+    /// Exit codes: 0 removed, 1 it is not installed, 3 the store cannot be written.
+    Remove {
+        /// The permit's digest, as `list` shows it.
+        digest: Digest,
+        /// The node's store.
+        #[command(flatten)]
+        store: StoreArgs,
+    },
+    /// Take the permits that have expired out of this node's store.
+    ///
+    /// Exit codes: 0 done, 3 the store cannot be written, 4 no usable pinned key.
+    Clean {
+        /// The node's store.
+        #[command(flatten)]
+        store: StoreArgs,
+    },
+}
+
+/// `lazaret permit sign`
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("image").required(true).multiple(true).args(["digests", "policy"]))]
+pub struct PermitSign {
+    /// The private key.
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
+    /// A digest of the image whose containers it is for, `sha256:…`; may be given many times.
+    #[arg(long = "image-digest", value_name = "DIGEST")]
+    pub digests: Vec<Digest>,
+    /// A policy text: the permit is for its image.
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// Why; shown and recorded whenever the permit is used. At most 500 characters on one line.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    /// How long it holds, as 90m, 2h or 7d; at most seven days.
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration_s)]
+    pub duration_s: u64,
+    /// When it begins, in UTC as 2026-01-31T08:00:00Z [default: now].
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub from: Option<u64>,
+    /// The calls that the exec may make.
+    #[arg(long, value_enum, default_value_t = PermitCalls::Policy)]
+    pub calls: PermitCalls,
+    /// Only for this container, by its full id or its name.
+    #[arg(long, value_name = "CONTAINER")]
+    pub container: Option<String>,
+    /// Only on this host, by its name.
+    #[arg(long, value_name = "HOST")]
+    pub node: Option<String>,
+    /// The permit.
+    #[arg(short, long, value_name = "FILE")]
+    pub out: PathBuf,
+}
+
+/// The calls that an exec under a permit may make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PermitCalls {
+    /// Those of the policy's phase exec.
+    Policy,
+    /// Those that the policy neither denies nor has under its ceiling.
+    Ceiling,
 }

@@ -1,8 +1,10 @@
-//! `lazaret key`, `sign` and `verify`; `bundle` is a module of its own.
+//! `lazaret key`, `sign` and `verify`; `bundle` and `permit` are modules of their own.
 
 mod bundle;
+mod permit;
 
 pub use bundle::bundle;
+pub use permit::{duration_s, permit, time};
 
 use crate::args::{Algorithm, Format, KeyVerb, Sign, Verify};
 use crate::cleanup::write_file;
