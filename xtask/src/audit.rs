@@ -23,7 +23,10 @@ const PORT: u16 = 8080;
 const READY_LIMIT: Duration = Duration::from_secs(300);
 
 /// The tests' programs, as cargo names them, and what builds them.
-const TESTS: [(&str, &[&str]); 1] = [("audit", &["--package=lazaret-fhir", "--test=audit"])];
+const TESTS: [(&str, &[&str]); 2] = [
+    ("audit", &["--package=lazaret-fhir", "--test=audit"]),
+    ("lazaretd", &["--package=lazaretd", "--bin=lazaretd"]),
+];
 
 /// How the server is run. It has the whole heap for the definitions.
 const SERVER: [&str; 9] = [

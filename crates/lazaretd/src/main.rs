@@ -11,6 +11,12 @@
 
 mod accept;
 mod args;
+#[expect(
+    dead_code,
+    unused_imports,
+    reason = "started by `run` when the configuration names a server"
+)]
+mod audit;
 mod call;
 mod config;
 mod container;

@@ -1,0 +1,300 @@
+//! Reads the event log from where it was left, over turns of the log and restarts.
+//!
+//! A log file is known by the SHA-256 of its first line, which neither a rename nor a copy changes; a place is that and a byte.
+//! The log's writer turns `LOG` over to `LOG.1`, that to `LOG.2` and so on; each of them is read to its end before the next.
+//! It never writes, and never waits for the writer.
+
+use lazaret_core::event::Event;
+use lazaret_fhir::audit::Place;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Seek as _, SeekFrom};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+/// Bytes of a line; a longer one is no event of ours.
+const MAX_LINE: u64 = 1 << 20;
+
+/// Bytes that are read in one step, at least when there are as many.
+const STEP: u64 = 4 << 20;
+
+/// Up to where the log was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Cursor {
+    /// SHA-256 of the file's first line.
+    pub(super) log: [u8; 32],
+    /// The byte at which the next line begins.
+    pub(super) offset: u64,
+}
+
+/// What one step found.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Events in the order of the log, each with its place.
+    pub(super) events: Vec<(Event, Place)>,
+    /// Where to go on after all of them.
+    pub(super) cursor: Option<Cursor>,
+    /// Where the first of them stands, when there is a gap before it.
+    pub(super) start: Option<Cursor>,
+    /// The file in which the last step ended is gone: what it had besides is not known.
+    pub(super) gap: bool,
+    /// Lines that are no events: cut by a full disk, or of another version.
+    pub(super) unreadable: u64,
+}
+
+/// One file of the log.
+struct Generation {
+    file: File,
+    log: [u8; 32],
+}
+
+/// Reads on after `cursor`, at most `max` events. With no cursor it begins with the oldest file.
+///
+/// # Errors
+/// When a file cannot be read; nothing is known then.
+pub(super) fn read(log: &Path, cursor: Option<Cursor>, max: usize) -> io::Result<Found> {
+    let generations = generations(log)?;
+    let mut found = Found {
+        cursor,
+        ..Found::default()
+    };
+    let known = cursor.and_then(|cursor| {
+        // Of several alike the newest: it was written last.
+        let at = generations.iter().rposition(|g| g.log == cursor.log)?;
+        Some((at, cursor.offset))
+    });
+    let (first, mut offset) = known.unwrap_or((0, 0));
+    if cursor.is_some()
+        && known.is_none()
+        && let Some(oldest) = generations.first()
+    {
+        found.gap = true;
+        found.start = Some(Cursor {
+            log: oldest.log,
+            offset: 0,
+        });
+    }
+    let mut left = STEP;
+    for generation in generations.into_iter().skip(first) {
+        let start = offset;
+        offset = lines(generation, start, max, left, &mut found)?;
+        left = left.saturating_sub(offset.saturating_sub(start));
+        if left == 0 || found.events.len() >= max {
+            break;
+        }
+        offset = 0;
+    }
+    Ok(found)
+}
+
+/// Takes whole lines of one file; where the next one begins.
+fn lines(
+    generation: Generation,
+    start: u64,
+    max: usize,
+    left: u64,
+    found: &mut Found,
+) -> io::Result<u64> {
+    let Generation { file, log } = generation;
+    let mut offset = start;
+    let mut input = BufReader::new(file);
+    input.seek(SeekFrom::Start(start))?;
+    let mut line = Vec::new();
+    while found.events.len() < max && offset.saturating_sub(start) < left {
+        line.clear();
+        let read = io::Read::take(&mut input, MAX_LINE).read_until(b'\n', &mut line)?;
+        let whole = line.last() == Some(&b'\n');
+        if !whole && read as u64 != MAX_LINE {
+            // The writer is in the middle of it, or the log ends here.
+            break;
+        }
+        match serde_json::from_slice::<Event>(&line) {
+            Ok(event) if whole => found.events.push((event, Place { log, offset })),
+            _ if line.trim_ascii().is_empty() => {}
+            _ => found.unreadable = found.unreadable.saturating_add(1),
+        }
+        // A file's length fits 64 bits.
+        offset = offset.saturating_add(read as u64);
+    }
+    found.cursor = Some(Cursor { log, offset });
+    Ok(offset)
+}
+
+/// The files of the log that have a whole first line, oldest first.
+///
+/// They are opened from the newest to the oldest: when the log is turned over meanwhile, one is met twice and none is missed.
+fn generations(log: &Path) -> io::Result<Vec<Generation>> {
+    let mut found: Vec<(Generation, (u64, u64))> = Vec::new();
+    for path in [log.to_owned()].into_iter().chain(older(log)?) {
+        let mut file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            other => other?,
+        };
+        let metadata = file.metadata()?;
+        let which = (metadata.dev(), metadata.ino());
+        if found.iter().any(|(_, known)| *known == which) {
+            continue;
+        }
+        let mut first = Vec::new();
+        io::Read::take(&mut BufReader::new(&mut file), MAX_LINE).read_until(b'\n', &mut first)?;
+        if first.last() == Some(&b'\n') {
+            let log = Sha256::digest(&first).into();
+            found.push((Generation { file, log }, which));
+        }
+    }
+    found.reverse();
+    Ok(found
+        .into_iter()
+        .map(|(generation, _)| generation)
+        .collect())
+}
+
+/// `LOG.1`, `LOG.2` …, as far as there are any, in this order.
+fn older(log: &Path) -> io::Result<Vec<PathBuf>> {
+    let (Some(folder), Some(name)) = (log.parent(), log.file_name()) else {
+        return Ok(Vec::new());
+    };
+    let mut prefix = OsString::from(name);
+    prefix.push(".");
+    let entries = match std::fs::read_dir(folder) {
+        // the log's folder is gone: nothing is there to be read
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut numbered = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let number = name
+            .strip_prefix(&*prefix.to_string_lossy())
+            .and_then(|rest| rest.parse::<u32>().ok());
+        numbered.extend(number.map(|number| (number, path.clone())));
+    }
+    numbered.sort();
+    Ok(numbered.into_iter().map(|(_, path)| path).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lazaret_core::event::What;
+    use std::io::Write as _;
+
+    const ALL: usize = usize::MAX;
+
+    fn line(number: u32) -> String {
+        let event = Event {
+            v: 1,
+            time_ms: u64::from(number),
+            container: String::new(),
+            what: What::Unsupervised { pid: number },
+        };
+        format!("{}\n", serde_json::to_string(&event).expect("plain data"))
+    }
+
+    fn append(path: &Path, text: &str) {
+        let mut file = File::options()
+            .append(true)
+            .create(true)
+            .open(path)
+            .expect("opened");
+        file.write_all(text.as_bytes()).expect("written");
+    }
+
+    fn numbers(found: &Found) -> Vec<u64> {
+        found
+            .events
+            .iter()
+            .map(|(event, _)| event.time_ms)
+            .collect()
+    }
+
+    fn turn_over(log: &Path, kept: u32) {
+        let name = |number: u32| PathBuf::from(format!("{}.{number}", log.display()));
+        for number in (1..kept).rev() {
+            std::fs::rename(name(number), name(number + 1)).ok();
+        }
+        std::fs::rename(log, name(1)).expect("turned over");
+    }
+
+    #[test]
+    fn goes_on_where_it_was_left() {
+        let folder = tempfile::tempdir().expect("folder");
+        let log = folder.path().join("events.jsonl");
+        assert!(read(&log, None, ALL).expect("no log yet").cursor.is_none());
+        append(&log, &line(1));
+        append(&log, &line(2));
+        let first = read(&log, None, 1).expect("read");
+        assert_eq!(numbers(&first), [1]);
+        let second = read(&log, first.cursor, ALL).expect("read");
+        assert_eq!(numbers(&second), [2]);
+        assert_ne!(first.events[0].1, second.events[0].1);
+        // half a line waits for its other half
+        let (half, rest) = (&line(3)[..20], &line(3)[20..]);
+        append(&log, half);
+        let none = read(&log, second.cursor, ALL).expect("read");
+        assert_eq!((numbers(&none), none.cursor), (vec![], second.cursor));
+        append(&log, rest);
+        assert_eq!(numbers(&read(&log, none.cursor, ALL).expect("read")), [3]);
+    }
+
+    #[test]
+    fn turns_of_the_log_lose_nothing() {
+        let folder = tempfile::tempdir().expect("folder");
+        let log = folder.path().join("events.jsonl");
+        for number in 1..=3 {
+            append(&log, &line(number));
+        }
+        let read_one = read(&log, None, 1).expect("read");
+        for number in 4..=6 {
+            turn_over(&log, 9);
+            append(&log, &line(number));
+        }
+        let rest = read(&log, read_one.cursor, ALL).expect("read");
+        assert_eq!((numbers(&rest), rest.gap), (vec![2, 3, 4, 5, 6], false));
+        assert_eq!(
+            numbers(&read(&log, rest.cursor, ALL).expect("read")),
+            [0; 0]
+        );
+        // turned over, and the next file is not there yet
+        append(&log, &line(7));
+        turn_over(&log, 9);
+        let seventh = read(&log, rest.cursor, ALL).expect("read");
+        assert_eq!(numbers(&seventh), [7]);
+        append(&log, &line(8));
+        assert_eq!(
+            numbers(&read(&log, seventh.cursor, ALL).expect("read")),
+            [8]
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_gone_is_a_gap() {
+        let folder = tempfile::tempdir().expect("folder");
+        let log = folder.path().join("events.jsonl");
+        append(&log, &line(1));
+        let first = read(&log, None, ALL).expect("read");
+        std::fs::remove_file(&log).expect("removed");
+        let nothing = read(&log, first.cursor, ALL).expect("read");
+        assert!(!nothing.gap && nothing.cursor == first.cursor);
+        append(&log, &line(2));
+        let after = read(&log, first.cursor, ALL).expect("read");
+        assert_eq!((numbers(&after), after.gap), (vec![2], true));
+        assert!(!read(&log, after.cursor, ALL).expect("read").gap);
+    }
+
+    #[test]
+    fn lines_that_are_no_events_are_counted() {
+        let folder = tempfile::tempdir().expect("folder");
+        let log = folder.path().join("events.jsonl");
+        append(&log, &format!("{}{{\"v\":1,\n\n", line(1)));
+        append(&log, &"x".repeat(3 << 20));
+        append(&log, &format!("\n{}", line(2)));
+        let found = read(&log, None, ALL).expect("read");
+        assert_eq!(numbers(&found), [1, 2]);
+        assert!(found.unreadable >= 2, "{}", found.unreadable);
+    }
+}
