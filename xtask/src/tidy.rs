@@ -57,6 +57,11 @@ const EDGES: &[(&str, &[&str])] = &[
         "filter-bench",
         &["lazaret-core", "lazaret-text", "seccomp-judge"],
     ),
+    // its node is made with the crates that the gate reads it with
+    (
+        "gate-bench",
+        &["lazaret-core", "lazaret-bundle", "lazaret-kernel"],
+    ),
     (
         "lazaret-fuzz",
         &["lazaret-filter", "lazaret-core", "lazaret-text"],
