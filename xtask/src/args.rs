@@ -44,8 +44,27 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=1440))]
         minutes: u32,
     },
-    /// Our compiler and prover beside libseccomp and seccompiler: medians and ratios of one run
-    Bench,
+    /// Benchmarks: medians and ratios of one run, beside what else could do the work
+    Bench {
+        /// What is measured
+        #[arg(value_enum, default_value_t = Subject::Filter)]
+        subject: Subject,
+        /// Only these parts of `gate`: asked, burst, listeners, start
+        #[arg(long, value_delimiter = ',', value_name = "PART")]
+        only: Vec<String>,
+    },
+    /// Container lives one after the other against one gate; fails when a descriptor, process, thread, file or memory is left
+    Soak {
+        /// How many
+        #[arg(long, default_value_t = 1000)]
+        lives: u32,
+        /// Kill the gate and start it again in the middle of every so many; 0 for never
+        #[arg(long, default_value_t = 50, value_name = "LIVES")]
+        restart_every: u32,
+        /// What runs them
+        #[arg(long, value_enum, default_value_t = SoakEngine::None)]
+        engine: SoakEngine,
+    },
     /// The audit export against a real FHIR server: its validator's verdict on each kind of event, and what it stored
     Audit,
     /// Makes the images that the demo and the tests start
@@ -59,4 +78,22 @@ pub(crate) enum Command {
 pub(crate) enum Part {
     /// The end-to-end tests of the command line and the gate, with private engines
     E2e,
+}
+
+/// What `cargo xtask bench` measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Subject {
+    /// Our compiler and prover beside libseccomp and seccompiler
+    Filter,
+    /// lazaretd beside the least that can answer, thousands of containers, floods, `docker run` with and without it
+    Gate,
+}
+
+/// What runs the containers of a soak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SoakEngine {
+    /// Nothing: processes in pid namespaces
+    None,
+    /// A private Docker engine
+    Docker,
 }

@@ -12,7 +12,7 @@ use xtask::host::HostCannot;
 use xtask::setup::Setup;
 use xtask::{audit, bench, cleanup, demo, deny, fuzz, tables, test, tidy};
 
-use crate::args::{Args, Command, Part};
+use crate::args::{Args, Command, Part, SoakEngine, Subject};
 
 /// "The answer is no": a check or test failed.
 const EXIT_NO: u8 = 1;
@@ -60,7 +60,25 @@ fn run(command: &Command) -> anyhow::Result<()> {
                 None => fuzz::run(&setup, &fuzz::TARGETS, *minutes),
             }
         }
-        Command::Bench => bench::run(&Setup::prepare()?),
+        Command::Bench {
+            subject: Subject::Filter,
+            ..
+        } => bench::filter(&Setup::prepare()?),
+        Command::Bench {
+            subject: Subject::Gate,
+            only,
+        } => bench::gate(&Setup::prepare()?, only),
+        Command::Soak {
+            lives,
+            restart_every,
+            engine,
+        } => {
+            let containers = match engine {
+                SoakEngine::None => bench::Containers::Cheap,
+                SoakEngine::Docker => bench::Containers::Docker,
+            };
+            bench::soak(&Setup::prepare()?, containers, *lives, *restart_every)
+        }
         Command::Audit => audit::run(&Setup::prepare()?),
         Command::Images => {
             let setup = Setup::prepare()?;

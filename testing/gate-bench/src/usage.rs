@@ -105,24 +105,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_this_process_holds_is_seen() {
-        let own = std::process::id();
-        let before = Usage::of(own).expect("it runs");
-        assert!(before.pss_kib > 0 && before.threads > 0);
-        let file = fs::File::open("/dev/null").expect("there");
-        let mut child = std::process::Command::new("cat")
+    fn what_a_process_holds_is_seen() {
+        let mut shell = std::process::Command::new("sh")
+            .args(["-c", "exec 9</dev/null; (read line; :); :"])
             .stdin(std::process::Stdio::piped())
             .spawn()
-            .expect("cat starts");
-        let after = Usage::of(own).expect("it runs");
-        // the pipe to the child is one too; other tests run beside this one
-        assert!(after.descriptors >= before.descriptors + 2);
-        assert!(after.children >= before.children + 1);
-        drop(file);
-        child.kill().expect("ours");
-        child.wait().expect("ours");
-        let both = Usage::of_all(&[own, own]).expect("it runs");
-        assert!(both.threads >= 2);
+            .expect("a shell starts");
+        let began = std::time::Instant::now();
+        let usage = loop {
+            let usage = Usage::of(shell.id()).expect("it runs");
+            if usage.children == 1 {
+                break usage;
+            }
+            assert!(began.elapsed().as_secs() < 30, "no subshell: {usage:?}");
+        };
+        assert!(usage.pss_kib > 0);
+        // standard input, output and error, and the one that it opened
+        assert!(usage.descriptors >= 4, "{usage:?}");
+        assert_eq!(usage.threads, 1);
+        let twice = Usage::of_all(&[shell.id(), shell.id()]).expect("it runs");
+        assert_eq!((twice.threads, twice.children), (2, 2));
+        // the subshell reads the end of the pipe
+        drop(shell.stdin.take());
+        shell.wait().expect("ours");
         assert!(Usage::of(1 << 23).is_err(), "larger than any pid");
     }
 
