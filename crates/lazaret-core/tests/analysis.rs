@@ -193,6 +193,11 @@ fn a_sound_policy_has_no_findings() {
 fn headers_have_findings() {
     for (field, value, wanted) in [
         ("/mode", json!("observe"), "L009 mode"),
+        (
+            "/phases/serving/when/settle",
+            json!("0s"),
+            "L014 phases.serving.when",
+        ),
         ("/evidence", Value::Null, "L010 evidence"),
         ("/evidence/lost", json!(3), "L011 evidence.lost"),
         ("/evidence/complete", json!(false), "L011 evidence.complete"),
@@ -217,6 +222,20 @@ fn headers_have_findings() {
             &policy_with(rules(), |text| text["environment"]["kernel"] = json!(bound)),
             findings,
         );
+    }
+    let ends = || json!([{"allow": ["bind"], "until": "serving", "why": "start-up only"}]);
+    for (when, findings) in [
+        (json!({"tcp": {"port": 1}}), &["L014"][..]),
+        (
+            json!({"health": "engine", "settle": "0s", "dwell": "0s"}),
+            &["L014"],
+        ),
+        (json!({"tcp": {"port": 1}, "dwell": "1ms"}), &[]),
+        (json!({"tcp": {"port": 1}, "settle": "1ms"}), &[]),
+        (json!({"quiet": "1ms"}), &[]),
+    ] {
+        let change = |text: &mut Value| text["phases"]["serving"]["when"] = when;
+        found(&policy_with(ends(), change), findings);
     }
     let unphased = |rules| policy_with(rules, |text| text["phases"] = json!({}));
     found(&unphased(json!([])), &[]);

@@ -452,6 +452,67 @@ fn header() -> Vec<Case> {
     ]
 }
 
+/// What `tests/phases.rs` looks at more closely.
+fn phases() -> Vec<Case> {
+    let phases = |phases: &str, rules: &str| text(rules, &[("phases", phases)]);
+    let ends = r#"{"allow":["execve"],"until":"serving","why":""}"#;
+    let never = r#"{"allow":["execve"],"why":""}"#;
+    let when = |when: &str| format!(r#"{{"serving":{{"when":{{{when}}}}}}}"#);
+    let tcp = r#""serving":{"when":{"tcp":{"port":80}}}"#;
+    let health = r#""serving":{"when":{"health":"engine"}}"#;
+    let restarts = |count: u32| format!(r#"{{{tcp},"startup":{{"restarts":{count}}}}}"#);
+    vec![
+        Case {
+            wrong: phases(&when(r#""settle":"1s""#), ends),
+            told: vec![
+                "phases.serving.when: `when` has exactly one of `http`, `tcp`, `health` and `quiet`",
+            ],
+            right: phases(&when(r#""health":"engine""#), ends),
+        },
+        Case {
+            wrong: phases(&when(r#""quiet":"0ms""#), ends),
+            told: vec!["phases.serving.when.quiet: 0 is no time to wait for, write at least `1ms`"],
+            right: phases(&when(r#""quiet":"1ms""#), ends),
+        },
+        Case {
+            wrong: phases(&when(r#""quiet":"1s""#), never),
+            told: vec![
+                "phases.serving.when.quiet: no rule allows a call in startup that serving denies: there is nothing to be quiet about, end some with `until: serving`",
+            ],
+            right: phases(&when(r#""quiet":"1s""#), ends),
+        },
+        Case {
+            wrong: phases(&restarts(1001), ends),
+            told: vec!["phases.startup.restarts: 1001 restarts, at most 1000 are allowed"],
+            right: phases(&restarts(1000), ends),
+        },
+        Case {
+            wrong: phases(r#"{"startup":{"restarts":1}}"#, ends),
+            told: vec![
+                "phases.startup.restarts: `restarts` needs `phases.serving`: after a restart nothing else would end the startup",
+            ],
+            right: phases(&restarts(1), ends),
+        },
+        Case {
+            wrong: phases(&restarts(1), never),
+            told: vec![
+                "phases.startup.restarts: `restarts` needs a rule that allows `execve` or `execveat` in startup and none that allows it in serving: by that call a restart is seen",
+            ],
+            right: phases(&restarts(0), never),
+        },
+        Case {
+            wrong: phases(
+                &format!(r#"{{"exec":{{"start":"refuse"}},{health}}}"#),
+                ends,
+            ),
+            told: vec![
+                "phases.serving.when.health: the engine runs its health check as an exec, and `phases.exec.start` refuses those",
+            ],
+            right: phases(&format!(r#"{{"exec":{{"start":"refuse"}},{tcp}}}"#), ends),
+        },
+    ]
+}
+
 /// Different digests, in JSON.
 fn digests(count: usize) -> Vec<String> {
     (0..count)
@@ -460,10 +521,18 @@ fn digests(count: usize) -> Vec<String> {
 }
 
 fn cases() -> Vec<Case> {
-    [names(), actions(), scopes(), conditions(), sets(), header()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        names(),
+        actions(),
+        scopes(),
+        conditions(),
+        sets(),
+        header(),
+        phases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 #[test]

@@ -191,10 +191,12 @@ fn the_committed_schema_is_the_one_of_the_types() {
 #[test]
 fn the_schema_tells_policies_from_other_documents() {
     let good = parse(BASE).unwrap_or_else(|error| panic!("{error}"));
-    let good = serde_json::to_value(good.wire()).expect("JSON");
+    let mut good = serde_json::to_value(good.wire()).expect("JSON");
+    good["phases"] = json!({});
     let schema = validator();
     assert!(schema.is_valid(&good));
     let rule = |rule: Value| json!([rule]);
+    let serving = |when: Value| json!({"serving": {"when": when}});
     let condition = |values: Value| json!([{"allow": ["listen"], "when": [{"arg": "backlog", "in": values}], "why": ""}]);
     for (place, right, wrong) in [
         ("/mode", json!("observe"), json!("maybe")),
@@ -259,6 +261,31 @@ fn the_schema_tells_policies_from_other_documents() {
             condition(json!([{}])),
         ),
         ("/rules", condition(json!([0])), condition(json!([]))),
+        (
+            "/phases",
+            serving(json!({"tcp": {"port": 1}, "settle": "1s"})),
+            serving(json!({"settle": "1s"})),
+        ),
+        (
+            "/phases",
+            serving(json!({"quiet": "20s", "dwell": "5ms"})),
+            serving(json!({"quiet": "20s", "tcp": {"port": 1}})),
+        ),
+        (
+            "/phases",
+            serving(json!({"health": "engine"})),
+            serving(json!({"health": "docker"})),
+        ),
+        (
+            "/phases",
+            json!({"startup": {"restarts": 1000}}),
+            json!({"startup": {"restarts": 1001}}),
+        ),
+        (
+            "/phases",
+            json!({"exec": {"start": "refuse"}}),
+            json!({"exec": {"start": "maybe"}}),
+        ),
     ] {
         for (value, valid) in [(right, true), (wrong, false)] {
             let mut policy = good.clone();

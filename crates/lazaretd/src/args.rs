@@ -1,6 +1,6 @@
 //! What was typed. No IO; what it means is [`crate::config`].
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
 use std::path::PathBuf;
 
 /// The gate: checks the papers of confined containers at their first `execve` and decides their asked system calls.
@@ -10,9 +10,6 @@ use std::path::PathBuf;
 #[derive(Debug, Default, Parser)]
 #[command(version)]
 pub(crate) struct Args {
-    /// Something else than the gate.
-    #[command(subcommand)]
-    pub(crate) command: Option<Command>,
     /// Configuration file (TOML, the long options as keys) [default: /etc/lazaret/lazaretd.toml if it is there]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
@@ -52,25 +49,4 @@ pub(crate) struct Args {
     /// `runroot` of podman and CRI-O [default: /run/containers/storage]
     #[arg(long, value_name = "DIR")]
     pub(crate) podman_run: Option<PathBuf>,
-}
-
-/// What this program does besides being the gate.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Command {
-    /// Holds descriptors while daemons come and go; the gate starts it itself.
-    ///
-    /// Exit codes: 0 nobody needed it any more, 1 another one has the socket, 3 this host or user cannot.
-    #[command(hide = true)]
-    Hold(Hold),
-}
-
-/// The holder's options.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Hold {
-    /// Socket on which the gate finds it.
-    #[arg(long, value_name = "PATH")]
-    pub(crate) socket: PathBuf,
-    /// How long it waits for a gate.
-    #[arg(long = "for", value_name = "SECONDS")]
-    pub(crate) seconds: u32,
 }

@@ -28,8 +28,6 @@ mod daemon;
 )]
 mod events;
 mod gate;
-#[expect(dead_code, reason = "the daemon does not give it its listeners yet")]
-mod keep;
 #[cfg_attr(
     not(test),
     expect(
@@ -45,10 +43,9 @@ mod serve;
 mod socket;
 mod state;
 
-use crate::args::{Args, Command};
+use crate::args::Args;
 use crate::config::Config;
 use crate::daemon::Daemon;
-use crate::keep::hold::HoldError;
 use crate::socket::SocketError;
 use anyhow::Context as _;
 use clap::Parser as _;
@@ -81,15 +78,6 @@ fn main() -> ExitCode {
         .with_ansi(false)
         .with_target(false)
         .init();
-    if let Some(Command::Hold(hold)) = &args.command {
-        return match keep::hold::run(&hold.socket, Duration::from_secs(hold.seconds.into())) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                let taken = matches!(error, HoldError::Taken { .. });
-                failed(if taken { EXIT_NO } else { EXIT_HOST }, &error.into())
-            }
-        };
-    }
     let config = match Config::resolve(args) {
         Ok(config) => config,
         Err(error) => return failed(EXIT_USAGE, &error.into()),

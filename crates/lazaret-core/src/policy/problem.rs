@@ -329,6 +329,9 @@ pub enum What {
         "no rule allows a call in startup that serving denies: there is nothing to be quiet about, end some with `until: serving`"
     )]
     NeverQuiet,
+    /// A health check that could not run.
+    #[error("the engine runs its health check as an exec, and `phases.exec.start` refuses those")]
+    HealthNeedsExec,
     /// More restarts than make sense.
     #[error("{count} restarts, at most {limit} are allowed")]
     Restarts {

@@ -10,7 +10,7 @@ use lazaret_core::filter::table;
 use lazaret_core::format::policy::{CallV1, CeilingV1, RuleV1};
 use lazaret_core::phase::Phase;
 use lazaret_core::policy::explain::Cause;
-use lazaret_core::policy::{Mode, Policy, words};
+use lazaret_core::policy::{ExecStart, Mode, Policy, words};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -37,6 +37,10 @@ fn header(policy: &Policy, format: Format) {
     let wire = policy.wire();
     let bands = policy.bands();
     let serving = policy.serving().map(ToString::to_string);
+    let exec_start = match policy.exec_start() {
+        ExecStart::Admit => "admit",
+        ExecStart::Refuse => "refuse",
+    };
     let mode = match policy.mode() {
         Mode::Enforce => "enforce",
         Mode::Observe => "observe",
@@ -55,6 +59,7 @@ fn header(policy: &Policy, format: Format) {
                 "type": "policy", "v": 1, "name": policy.name(), "revision": policy.revision(),
                 "digest": policy.digest(), "image": wire.image, "mode": mode, "environment": wire.environment,
                 "ceiling": ceiling, "under_ceiling": under, "otherwise": wire.otherwise.errno, "serving": serving,
+                "restarts": policy.restarts(), "exec_start": exec_start,
                 "bands": {"allow": bands.allow.len(), "ask": bands.ask.len(), "deny": bands.deny.len()},
             })
         );
@@ -73,15 +78,24 @@ fn header(policy: &Policy, format: Format) {
     let mut image = vec![wire.image.name.clone()];
     image.extend(wire.image.digests.iter().map(ToString::to_string));
     println!("{} revision {}", policy.name(), policy.revision());
+    let by_hand = || "by hand only (`lazaret phase`)".to_string();
+    let mut serving = serving.unwrap_or_else(by_hand);
+    match policy.restarts() {
+        0 => {}
+        1 => serving.push_str("; the server may start again once"),
+        restarts => serving.push_str(&format!("; the server may start again {restarts} times")),
+    }
+    let exec = match policy.exec_start() {
+        ExecStart::Admit => "may start, under the rules of phase exec",
+        ExecStart::Refuse => "refused, but under a signed permit",
+    };
     for (name, text) in [
         ("digest", policy.digest().to_string()),
         ("image", image.join(" ")),
         ("mode", mode.to_string()),
         ("environment", place.join(", ")),
-        (
-            "serving",
-            serving.unwrap_or_else(|| "by hand only (`lazaret phase`)".to_string()),
-        ),
+        ("serving", serving),
+        ("exec", exec.to_string()),
         (
             "ceiling",
             format!(

@@ -11,6 +11,7 @@ fn policies_are_shown_by_rule() {
         &[
             "t revision 1",
             "serving     port 8080 /metadata answers 200, 10000 ms later",
+            "exec        may start, under the rules of phase exec",
             "otherwise EPERM",
             "allow    always           exit exit_group read restart_syscall rt_sigreturn write",
             "if family in {AF_UNIX, AF_INET}",

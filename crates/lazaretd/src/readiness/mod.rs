@@ -5,9 +5,11 @@
 //! phase. Who asks, how often and what follows is the daemon's business. The trigger `quiet` is told by the calls
 //! themselves ([`lazaret_core::life`]); nobody is asked for it.
 
+mod health;
 mod http;
 mod tcp;
 
+use health::HealthError;
 use lazaret_core::policy::Trigger;
 use lazaret_image::Engine;
 use lazaret_kernel::netns::{NetnsError, NetworkNamespace};
@@ -29,7 +31,7 @@ pub(crate) struct Where {
     pub(crate) engine: Engine,
     /// The id by which the engine knows it.
     pub(crate) id: String,
-    /// Docker's API socket.
+    /// The socket of Docker's API, or of podman's service, which speaks it too.
     pub(crate) docker_socket: PathBuf,
 }
 
@@ -40,6 +42,9 @@ pub(crate) enum ReadinessError {
     /// The namespace cannot be entered.
     #[error("cannot ask the server")]
     Namespace(#[from] NetnsError),
+    /// The engine could not be asked, or has no answer.
+    #[error("cannot ask for the container's health")]
+    Health(#[from] HealthError),
     /// containerd has no health checks.
     #[error(
         "policy waits for the engine's health check, and containerd runs none: take `http`, `tcp` or `quiet`"
@@ -58,7 +63,11 @@ pub(crate) fn ask(trigger: &Trigger, place: &Where) -> Result<bool, ReadinessErr
     match trigger {
         Trigger::Http(http) => Ok(http::ask(&place.namespace, http)?),
         Trigger::Tcp { port } => Ok(tcp::ask(&place.namespace, *port)?),
-        Trigger::Health => Err(ReadinessError::NoHealthChecks),
+        Trigger::Health => match place.engine {
+            // podman's service speaks the same API; under CRI-O nobody answers, and that is told
+            Engine::Docker | Engine::Storage => Ok(health::ask(&place.docker_socket, &place.id)?),
+            Engine::Containerd => Err(ReadinessError::NoHealthChecks),
+        },
         Trigger::Quiet { .. } => Err(ReadinessError::Quiet),
     }
 }

@@ -156,7 +156,7 @@ impl Reader {
             });
         let calls = self.rules(&wire.rules, abi, &ceiling);
         self.required(&calls, abi);
-        self.phases_fit_rules(serving.as_ref(), restarts, wire, &calls, abi);
+        self.phases_fit(serving.as_ref(), restarts, wire, &calls, abi);
         Some(Parts {
             abi,
             ceiling,

@@ -154,8 +154,8 @@ impl Reader {
         }
     }
 
-    /// What the phases need of the rules: `quiet` and restarts are told by calls that only startup allows.
-    pub(super) fn phases_fit_rules(
+    /// What the phases need of each other and of the rules: `quiet` and restarts are told by calls that only startup allows.
+    pub(super) fn phases_fit(
         &mut self,
         serving: Option<&Serving>,
         restarts: u32,
@@ -167,6 +167,11 @@ impl Reader {
             let allowed = |phase| rules.allows.iter().any(|allow| allow.scope.holds(phase));
             rules.deny.is_none() && allowed(Phase::Startup) && !allowed(Phase::Serving)
         };
+        let health = matches!(serving, Some(one) if one.trigger == Trigger::Health);
+        if health && Self::exec_start(wire) == ExecStart::Refuse {
+            let when = Place::field("phases").at("serving").at("when");
+            self.problem(when.at("health"), What::HealthNeedsExec);
+        }
         let quiet = matches!(serving, Some(one) if matches!(one.trigger, Trigger::Quiet { .. }));
         if quiet && !calls.values().any(startup_only) {
             let when = Place::field("phases").at("serving").at("when");

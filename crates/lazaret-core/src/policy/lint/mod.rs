@@ -6,7 +6,7 @@
 mod lists;
 mod reach;
 
-use super::{Mode, Place, Policy};
+use super::{Mode, Place, Policy, Serving, Trigger};
 use crate::ceiling::{self, Reach};
 use crate::format::policy::{CallV1, CeilingV1, RuleV1};
 use crate::phase::Phase;
@@ -114,6 +114,11 @@ pub enum Lint {
         "rules depend on the phase, but `phases.serving` is missing: only `lazaret phase` ends the start-up"
     )]
     NoTrigger,
+    /// Serving begins with the first answer of a server that may still be starting.
+    #[error(
+        "neither `settle` nor `dwell`: denials bite at the first sign that the server is ready; with `dwell` they are told before they bite"
+    )]
+    NoPause,
     /// A ceiling of one's own that is lower than the named one.
     #[error(
         "the ceiling leaves out {} of the named one, `default`: {}", calls.len(), calls.join(" ")
@@ -164,6 +169,7 @@ impl Lint {
             Lint::WeakEvidence { .. } => "L011",
             Lint::Kernel { .. } => "L012",
             Lint::HotAsked { .. } => "L013",
+            Lint::NoPause => "L014",
         }
     }
 
@@ -172,7 +178,7 @@ impl Lint {
     pub const fn severity(&self) -> Severity {
         match self {
             Lint::Dangerous { severity, .. } => *severity,
-            Lint::NoEvidence | Lint::Kernel { .. } => Severity::Note,
+            Lint::NoEvidence | Lint::Kernel { .. } | Lint::NoPause => Severity::Note,
             _ => Severity::Warning,
         }
     }
@@ -221,6 +227,14 @@ impl Linter<'_> {
         let phased = |rule: &RuleV1| rule.until.is_some() || rule.during.is_some();
         if policy.serving.is_none() && policy.wire.rules.iter().any(phased) {
             self.found(Place::field("phases"), Lint::NoTrigger);
+        }
+        // a quiet time is a pause by itself
+        let at_once = |one: &Serving| {
+            one.settle_ms == 0 && one.dwell_ms == 0 && !matches!(one.trigger, Trigger::Quiet { .. })
+        };
+        if policy.mode() == Mode::Enforce && policy.serving().is_some_and(at_once) {
+            let place = Place::field("phases").at("serving").at("when");
+            self.found(place, Lint::NoPause);
         }
     }
 
