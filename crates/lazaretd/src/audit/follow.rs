@@ -123,33 +123,59 @@ fn lines(
     Ok(offset)
 }
 
+/// How often the files are looked at again when the log is turned over meanwhile.
+const ATTEMPTS: usize = 20;
+
+/// A file of the log by its name, with the device and number that say which one it is.
+type Stamp = (PathBuf, (u64, u64));
+
 /// The files of the log that have a whole first line, oldest first.
 ///
-/// They are opened from the newest to the oldest: when the log is turned over meanwhile, one is met twice and none is missed.
+/// A turn of the log renames them one by one. Only a look during which nothing was renamed counts, or a file could be missed.
+///
+/// # Errors
+/// A file cannot be read, or the log is turned over all the time.
 fn generations(log: &Path) -> io::Result<Vec<Generation>> {
-    let mut found: Vec<(Generation, (u64, u64))> = Vec::new();
+    for _ in 0..ATTEMPTS {
+        let stamps = stamps(log)?;
+        let found = open(&stamps)?;
+        if self::stamps(log)? == stamps {
+            return Ok(found);
+        }
+    }
+    Err(io::Error::other("it is being turned over all the time"))
+}
+
+fn stamps(log: &Path) -> io::Result<Vec<Stamp>> {
+    let mut found = Vec::new();
     for path in [log.to_owned()].into_iter().chain(older(log)?) {
-        let mut file = match File::open(&path) {
+        match std::fs::metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            other => {
+                let metadata = other?;
+                found.push((path, (metadata.dev(), metadata.ino())));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Opens them, the last one first.
+fn open(stamps: &[Stamp]) -> io::Result<Vec<Generation>> {
+    let mut found = Vec::new();
+    for (path, _) in stamps.iter().rev() {
+        let mut file = match File::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             other => other?,
         };
-        let metadata = file.metadata()?;
-        let which = (metadata.dev(), metadata.ino());
-        if found.iter().any(|(_, known)| *known == which) {
-            continue;
-        }
         let mut first = Vec::new();
         io::Read::take(&mut BufReader::new(&mut file), MAX_LINE).read_until(b'\n', &mut first)?;
         if first.last() == Some(&b'\n') {
             let log = Sha256::digest(&first).into();
-            found.push((Generation { file, log }, which));
+            found.push(Generation { file, log });
         }
     }
-    found.reverse();
-    Ok(found
-        .into_iter()
-        .map(|(generation, _)| generation)
-        .collect())
+    Ok(found)
 }
 
 /// `LOG.1`, `LOG.2` …, as far as there are any, in this order.
@@ -269,6 +295,37 @@ mod tests {
             numbers(&read(&log, seventh.cursor, ALL).expect("read")),
             [8]
         );
+    }
+
+    #[test]
+    fn a_log_that_is_turned_over_meanwhile_is_read_once_and_whole() {
+        let folder = tempfile::tempdir().expect("folder");
+        let log = folder.path().join("events.jsonl");
+        let total = 400;
+        append(&log, &line(0));
+        let path = log.clone();
+        let writer = std::thread::spawn(move || {
+            for number in 1..total {
+                if number % 4 == 0 {
+                    turn_over(&path, 200);
+                }
+                append(&path, &line(number));
+            }
+        });
+        let (mut seen, mut cursor) = (Vec::new(), None);
+        while seen.len() < total as usize {
+            let ended = writer.is_finished();
+            // an error is tried again at the next look, as the reader does
+            let Ok(found) = read(&log, cursor, 7) else {
+                continue;
+            };
+            assert!(!found.gap, "after {}", seen.len());
+            assert!(!ended || !found.events.is_empty(), "after {}", seen.len());
+            seen.extend(numbers(&found));
+            cursor = found.cursor;
+        }
+        writer.join().expect("written");
+        assert_eq!(seen, (0..u64::from(total)).collect::<Vec<_>>());
     }
 
     #[test]
