@@ -21,6 +21,9 @@ pub(crate) enum Command {
         /// Only this part
         #[arg(long, value_enum)]
         only: Option<Part>,
+        /// With a newer Docker (28.5.2, runc 1.3.2) than Debian's, built from the Go module proxy
+        #[arg(long, requires = "only")]
+        newer_docker: bool,
     },
     /// Checks what the compiler does not: crate edges, sizes of files, headers of modules, silenced lints
     Tidy,

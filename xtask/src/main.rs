@@ -39,10 +39,15 @@ fn main() -> ExitCode {
 fn run(command: &Command) -> anyhow::Result<()> {
     match command {
         Command::Demo => demo::run(&Setup::prepare()?),
-        Command::Test { only: None } => test::run(&Setup::prepare()?),
+        Command::Test { only: None, .. } => test::run(&Setup::prepare()?),
         Command::Test {
             only: Some(Part::E2e),
-        } => test::run_e2e(&Setup::prepare()?),
+            newer_docker,
+        } => test::run_e2e(&if *newer_docker {
+            Setup::prepare_with_newer_docker()?
+        } else {
+            Setup::prepare()?
+        }),
         Command::Tidy => tidy::run(&Setup::without_packages()?.workspace),
         Command::Tables {
             arguments: false,

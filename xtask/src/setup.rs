@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use crate::engine::{Containerd, Docker, Runtime};
+use crate::engine::{self, Containerd, Docker, Runtime};
 use crate::image::{self, Image};
 use crate::programs::Programs;
 use crate::steps::Steps;
@@ -22,6 +22,8 @@ pub struct Setup {
     pub workspace: PathBuf,
     /// `target` in the workspace: images, logs, and what the demo makes.
     pub target: PathBuf,
+    /// Which Docker is started.
+    pub docker: engine::Programs,
 }
 
 impl Setup {
@@ -34,6 +36,19 @@ impl Setup {
         host::check()?;
         packages::install(&setup.steps, &setup.target.join("logs"))?;
         Ok(setup)
+    }
+
+    /// The same with a newer Docker than Debian's, which is built when it is not there.
+    ///
+    /// # Errors
+    /// As [`Setup::prepare`], and when it does not build.
+    pub fn prepare_with_newer_docker() -> anyhow::Result<Self> {
+        let setup = Self::prepare()?;
+        let folder = engine::newer::programs(&setup.steps, &setup.target)?;
+        Ok(Self {
+            docker: engine::Programs::Folder(folder),
+            ..setup
+        })
     }
 
     /// Only the folders and the clock, for what needs neither root nor packages.
@@ -51,6 +66,7 @@ impl Setup {
             steps: Steps::start(),
             workspace,
             target,
+            docker: engine::Programs::Installed,
         })
     }
 
@@ -91,7 +107,7 @@ impl Setup {
     /// # Errors
     /// When it does not start.
     pub fn docker(&self, runtimes: &BTreeMap<String, Runtime>) -> anyhow::Result<Docker> {
-        Docker::start(&self.steps, &self.target, runtimes)
+        Docker::start(&self.steps, &self.target, &self.docker, runtimes)
     }
 
     /// A private `containerd`.

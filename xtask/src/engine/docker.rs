@@ -49,12 +49,19 @@ impl Docker {
     pub fn start(
         steps: &Steps,
         target: &Path,
+        programs: &Programs,
         runtimes: &BTreeMap<String, Runtime>,
     ) -> anyhow::Result<Self> {
-        steps.step("private dockerd", |_| Self::start_quietly(target, runtimes))
+        steps.step("private dockerd", |_| {
+            Self::start_quietly(target, programs, runtimes)
+        })
     }
 
-    fn start_quietly(target: &Path, runtimes: &BTreeMap<String, Runtime>) -> anyhow::Result<Self> {
+    fn start_quietly(
+        target: &Path,
+        programs: &Programs,
+        runtimes: &BTreeMap<String, Runtime>,
+    ) -> anyhow::Result<Self> {
         let enclosure = Enclosure::create(target)?;
         let run = enclosure.run();
         let socket = run.join("docker.sock");
@@ -91,11 +98,11 @@ impl Docker {
         fs::create_dir(&client_config)
             .with_context(|| format!("cannot create {}", client_config.display()))?;
 
-        let program = program()?;
         let config_argument = format!("--config-file={}", config_file.display());
-        enclosure.start(&[&program, &config_argument], START_LIMIT, || {
-            answers(&socket)
-        })?;
+        let mut command = programs.command()?;
+        command.push(config_argument);
+        let command: Vec<&str> = command.iter().map(String::as_str).collect();
+        enclosure.start(&command, START_LIMIT, || answers(&socket))?;
         Ok(Self {
             enclosure,
             socket,
@@ -218,13 +225,42 @@ impl Docker {
     }
 }
 
-/// Debian's daemon, or a newer docker-ce's.
-fn program() -> anyhow::Result<String> {
-    ["/usr/sbin/dockerd", "/usr/bin/dockerd"]
-        .into_iter()
-        .find(|path| Path::new(path).is_file())
-        .map(str::to_owned)
-        .context("no dockerd in /usr/sbin or /usr/bin")
+/// Which `dockerd` is started, and which `runc` it starts.
+#[derive(Debug, Clone, Default)]
+pub enum Programs {
+    /// Debian's, or a newer docker-ce's that is installed.
+    #[default]
+    Installed,
+    /// Those in this folder.
+    Folder(PathBuf),
+}
+
+impl Programs {
+    /// The runtime that belongs to it.
+    pub fn runc(&self) -> PathBuf {
+        match self {
+            Programs::Installed => "/usr/sbin/runc".into(),
+            Programs::Folder(folder) => folder.join("runc"),
+        }
+    }
+
+    fn command(&self) -> anyhow::Result<Vec<String>> {
+        match self {
+            Programs::Installed => ["/usr/sbin/dockerd", "/usr/bin/dockerd"]
+                .into_iter()
+                .find(|path| Path::new(path).is_file())
+                .map(|path| vec![path.to_owned()])
+                .context("no dockerd in /usr/sbin or /usr/bin"),
+            Programs::Folder(folder) => {
+                let path = std::env::var("PATH").unwrap_or_default();
+                Ok(vec![
+                    "env".to_owned(),
+                    format!("PATH={}:{path}", folder.display()),
+                    folder.join("dockerd").display().to_string(),
+                ])
+            }
+        }
+    }
 }
 
 /// Whether the daemon answers `GET /_ping` with 200 (Docker Engine API).

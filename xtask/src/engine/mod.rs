@@ -6,6 +6,7 @@
 mod containerd;
 mod docker;
 mod enclosure;
+pub mod newer;
 
 pub use containerd::Containerd;
-pub use docker::{Docker, Runtime};
+pub use docker::{Docker, Programs, Runtime};

@@ -7,6 +7,7 @@
 //!   "v": 1,
 //!   "docker": {"socket": "…", "config": "…", "pid": 1, "data_root": "…", "cgroup": "/…", "runtime": "lazaret"},
 //!   "runtime_config": "…",
+//!   "runc": "/usr/sbin/runc",
 //!   "containerd": {"socket": "…", "pid": 1, "data_root": "…", "cgroup": "/…"},
 //!   "programs": {"lazaret": "…", "lazaretd": "…", "lazaret-runtime": "…"},
 //!   "images": {"berth": {"reference": "lazaret/berth:test", "config_digest": "sha256:…"}},
@@ -99,6 +100,7 @@ pub(super) fn prepare(setup: &Setup) -> anyhow::Result<E2e> {
             "runtime": "lazaret",
         },
         "runtime_config": runtime_config,
+        "runc": setup.docker.runc(),
         "containerd": {
             "socket": containerd.socket(),
             "pid": containerd.pid()?,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// `ctr` in the engine's network and mount namespaces: client and shim meet in `/run/containerd/fifo`.
-fn ctr(args: &[&str]) -> Command {
+pub(crate) fn ctr(args: &[&str]) -> Command {
     let containerd = &world().containerd;
     let mut ctr = Command::new("nsenter");
     for namespace in ["net", "mnt"] {

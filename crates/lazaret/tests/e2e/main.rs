@@ -13,10 +13,13 @@
 //! | [`daemon`] | the gate killed, started twice, started in a place that is not its own |
 //! | [`inspect`] | what the kernel runs for containers that run, whoever started them, and whether it is what is meant |
 //! | [`profiles`] | static profiles under Docker, containerd, crun and podman, and Docker's own made plain; no gate |
+//! | [`engines`] | the gate under podman, crun, containerd with the wrapper, and Docker without it |
+//! | [`service`] | the gate with the rights that its systemd unit leaves it |
 //! | [`containerd`] | the same profile under containerd, without the wrapper |
 
 mod containerd;
 mod daemon;
+mod engines;
 mod inspect;
 mod interrupted;
 mod learn;
@@ -24,5 +27,6 @@ mod node;
 mod phases;
 mod profiles;
 mod refusals;
+mod service;
 mod world;
 mod wrapper;

@@ -30,8 +30,9 @@ impl Node {
         // an empty one, so that the machine's own is not read
         fs::write(node.path("lazaretd.toml"), "").expect("written");
         let config = format!(
-            "runtime = '/usr/sbin/runc'\nstore = '{}'\nlistener_socket = '{}'\ncontrol_socket = '{}'\n\
+            "runtime = '{}'\nstore = '{}'\nlistener_socket = '{}'\ncontrol_socket = '{}'\n\
              docker_data_root = '{}'\n",
+            world().runc.display(),
             node.path("store").display(),
             node.listener().display(),
             node.control().display(),
@@ -119,9 +120,13 @@ impl Node {
 
     /// Starts the gate and waits until it answers.
     pub(crate) fn start(&mut self) {
+        self.start_as(self.gate());
+    }
+
+    /// Starts a gate by this command and waits until it answers.
+    pub(crate) fn start_as(&mut self, mut gate: Command) {
         let log = self.path("lazaretd.log");
         let file = File::options().create(true).append(true).open(&log);
-        let mut gate = self.gate();
         gate.stdin(Stdio::null()).stdout(Stdio::null());
         let child = gate.stderr(file.expect("a log")).spawn().expect("lazaretd");
         let mut gate = Ours(child);

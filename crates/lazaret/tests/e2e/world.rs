@@ -32,6 +32,8 @@ pub(crate) const HARDENED: [&str; 5] = [
 pub(crate) struct World {
     pub(crate) docker: Docker,
     pub(crate) runtime_config: PathBuf,
+    /// What the wrapper runs.
+    pub(crate) runc: PathBuf,
     pub(crate) containerd: Containerd,
     programs: BTreeMap<String, PathBuf>,
     images: BTreeMap<String, Image>,
@@ -217,6 +219,11 @@ impl World {
     /// Status and body of `GET path` from berth in the Docker engine's network.
     pub(crate) fn get(&self, path: &str) -> Option<(u16, String)> {
         get(self.docker.pid, path)
+    }
+
+    /// A process of the private Docker engine: its network is that of all containers.
+    pub(crate) fn docker_pid(&self) -> u32 {
+        self.docker.pid
     }
 
     /// What berth says of a call that it made: `(result, errno)`.
