@@ -257,6 +257,18 @@ mod tests {
         Ok(())
     }
 
+    /// CRI-O's bundles are below the run root (cri-o `server/container_create.go`, `containerInfo.RunDir`); its containers are
+    /// filed as podman's are. From reading: no CRI-O has been run here.
+    #[test]
+    fn a_bundle_below_the_run_root() -> Outcome {
+        let storage = Storage::new()?;
+        let below = Path::new("vfs-containers").join(ID).join("userdata");
+        let bundle = storage.roots.storage_run.join(below);
+        let found = crate::resolve(&bundle, ID, &storage.roots)?;
+        assert_eq!(found, storage.resolve()?);
+        Ok(())
+    }
+
     #[test]
     fn a_manifest_of_another_image_does_not_name_this_one() -> Outcome {
         let storage = Storage::new()?;

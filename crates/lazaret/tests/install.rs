@@ -168,6 +168,8 @@ fn a_file_that_was_not_there_goes_again() {
         assert_eq!(path.metadata().expect("there").mode() & 0o7777, 0o644);
         let removed = system.install(&[engine, "--remove"], 0);
         assert!(removed.out.contains("\n+++ /dev/null\n"), "{}", removed.out);
+        let restart = removed.err.contains("next: `systemctl restart docker`");
+        assert_eq!(restart, engine == "docker", "{}", removed.err);
         assert!(system.beside(&path).is_empty());
         system.install(&[engine, "--remove"], 0);
     }

@@ -1,4 +1,5 @@
-//! `daemon.json`: `runtimes.lazaret`, and `default-runtime`. Everything else stays as it is, spaces and order included.
+//! `daemon.json`: `runtimes.lazaret`, and `default-runtime`. Everything else stays as it is, spaces and order included; only an
+//! object that stood on one line is broken into lines.
 //!
 //! Docker reads strict JSON (`daemon/config/config.go`, `getConflictFreeConfiguration`), an empty file as an empty object.
 

@@ -217,8 +217,7 @@ fn say(args: &Install, format: Format, path: &Path, done: Done, diff: &str, note
             .flatten();
         notes.extend(version::advice(args.engine, version));
     } else if done != Done::Nothing {
-        // the first line says what makes the engine see the change
-        notes.extend(version::advice(args.engine, None).into_iter().take(1));
+        notes.push(version::after_removal(args.engine).to_owned());
     }
     match format {
         Format::Json => println!(

@@ -73,6 +73,22 @@ fn parse(text: &str) -> Option<Version> {
     })
 }
 
+/// What makes an engine forget the runtime.
+pub(crate) const fn after_removal(engine: InstallEngine) -> &'static str {
+    match engine {
+        // a reload takes no notice of keys that are gone (seen with 20.10.24 and 28.5.2)
+        InstallEngine::Docker => {
+            "next: `systemctl restart docker`; a reload adds runtimes and never forgets one"
+        }
+        InstallEngine::Containerd => {
+            "next: `systemctl restart containerd`; running containers are not touched"
+        }
+        InstallEngine::Podman => {
+            "next: nothing; `podman system service` reads it at its next start"
+        }
+    }
+}
+
 /// What a person does next, and what this version can do.
 pub(crate) fn advice(engine: InstallEngine, version: Option<Version>) -> Vec<String> {
     let mut lines = Vec::new();
