@@ -25,7 +25,7 @@ const MASKED: &str = "dev-hugepages.mount dev-mqueue.mount getty.target modprobe
     systemd-update-utmp.service";
 
 /// `$0` is the cgroup, `$1` the folder of the units, `$2` the folder that must stay in sight. The cgroup namespace begins at the
-/// cgroup that it is made in, so systemd has no way to any other.
+/// cgroup that it is made in, so systemd has no way to any other; without cgroups v2, as crun refuses to see both.
 const BOOT: &str = r#"
 echo $$ > "$0/cgroup.procs"
 exec unshare --pid --fork --kill-child --mount-proc --mount --propagation=private --net --uts --ipc --cgroup -- sh -ec '
@@ -43,6 +43,7 @@ mkdir /sys/fs/cgroup/systemd
 mount -t cgroup -o none,name=systemd cgroup /sys/fs/cgroup/systemd
 ip link set lo up
 exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin container=unshare \
+    SYSTEMD_PROC_CMDLINE=systemd.legacy_systemd_cgroup_controller=yes \
     /lib/systemd/systemd --system --unit=basic.target --log-target=console --show-status=no' "$1" "$2"
 "#;
 
@@ -153,10 +154,14 @@ impl Drop for Systemd {
     fn drop(&mut self) {
         // its end is the end of its pid namespace
         drop(self.outer.take());
-        let removed = run(Command::new("find")
-            .arg(&self.cgroup)
-            .args(["-depth", "-type", "d", "-exec", "rmdir", "{}", ";"]));
-        drop(removed);
+        // its processes end a moment later
+        wait_for("end of systemd's processes", || {
+            let mut find = Command::new("find");
+            find.arg(&self.cgroup);
+            find.args(["-depth", "-type", "d", "-exec", "rmdir", "{}", ";"]);
+            run(&mut find);
+            (!self.cgroup.exists()).then_some(())
+        });
     }
 }
 
