@@ -46,11 +46,11 @@ pub(crate) fn run(node: &mut Node, calls: u64, report: &mut Report) -> anyhow::R
     let each = calls / THREADS as u64;
     let elsewhere = beside(&mut other, || bare.sandbox().undenied(THREADS, each))?;
     let here = beside(&mut other, || flood.denied(THREADS, each))?;
-    for (name, seen) in [("at a bare supervisor", &elsewhere), ("at lazaretd", &here)] {
-        let name = format!("another container's asked call, flood {name}");
-        report.tell(PART, &name, "µs", seen.medians);
-        let name = "the worst of 100 of its calls";
-        report.tell(PART, name, "µs", seen.worst);
+    for (name, seen) in [("a bare supervisor", &elsewhere), ("lazaretd", &here)] {
+        let median = format!("another container's asked call, flood at {name}");
+        report.tell(PART, &median, "µs", seen.medians);
+        let slow = format!("the slowest of 100 of its calls, flood at {name}");
+        report.tell(PART, &slow, "µs", seen.slow);
     }
     for (name, seen) in [("bare supervisor", &elsewhere), ("lazaretd", &here)] {
         let time = Spread::one(seen.flood.elapsed as f64 / 1e6);
@@ -109,7 +109,7 @@ pub(crate) fn run(node: &mut Node, calls: u64, report: &mut Report) -> anyhow::R
 struct Seen {
     flood: Flood,
     medians: Spread,
-    worst: Spread,
+    slow: Spread,
 }
 
 /// Times the other container's calls while a flood runs.
@@ -124,18 +124,18 @@ fn beside(
             over.store(true, Ordering::Release);
             said
         });
-        let (mut medians, mut worst) = (Vec::new(), Vec::new());
+        let (mut medians, mut slow) = (Vec::new(), Vec::new());
         while !over.load(Ordering::Acquire) {
             let one = other.asked(1, CALLS)?;
             medians.push(one.median as f64 / 1e3);
-            worst.push(one.p99 as f64 / 1e3);
+            slow.push(one.p99 as f64 / 1e3);
         }
         let said = flooding.join();
         let flood = said.unwrap_or_else(|_| anyhow::bail!("a thread panicked"))?;
         Ok(Seen {
             flood,
             medians: Spread::of(medians),
-            worst: Spread::of(worst),
+            slow: Spread::of(slow),
         })
     })
 }
