@@ -14,7 +14,7 @@
 //! | [`inspect`] | what the kernel runs for containers that run, whoever started them, and whether it is what is meant |
 //! | [`profiles`] | static profiles under Docker, containerd, crun and podman, and Docker's own made plain; no gate |
 //! | [`engines`] | the gate under podman, crun, containerd with the wrapper, and Docker without it |
-//! | [`service`] | the gate with the rights that its systemd unit leaves it |
+//! | [`service`], [`systemd`] | the gate with the rights that its systemd unit leaves it, and under a real systemd |
 //! | [`containerd`] | the same profile under containerd, without the wrapper |
 
 mod containerd;
@@ -29,5 +29,6 @@ mod podman;
 mod profiles;
 mod refusals;
 mod service;
+mod systemd;
 mod world;
 mod wrapper;

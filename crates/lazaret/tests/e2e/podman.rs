@@ -55,6 +55,19 @@ impl Podman {
         .loaded()
     }
 
+    /// In the namespaces of a process that others keep.
+    #[track_caller]
+    pub(crate) fn beside(node: &Node, pid: u32, runtime: &'static str) -> Podman {
+        Podman {
+            pid,
+            enter: vec![format!("--target={pid}"), "--all".to_owned()],
+            folder: node.path("podman"),
+            runtime,
+            _holder: None,
+        }
+        .loaded()
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.pid
     }
