@@ -37,7 +37,7 @@ pub struct Drift {
     pub args: Vec<[u64; 6]>,
     /// How many calls there were, at least as many as `args` has.
     pub times: u64,
-    /// The day of the first one, as `2026-11-22`; stands in the reason.
+    /// The day of the first one, as `2026-11-22`; stands in the reason. Empty when nobody knows it.
     pub since: String,
 }
 
@@ -342,7 +342,8 @@ fn reason(phases: &BTreeMap<Phase, Seen>) -> String {
             )
         })
         .collect();
-    let since = phases.values().filter_map(|seen| seen.since.as_ref()).min();
+    let since = phases.values().filter_map(|seen| seen.since.as_ref());
+    let since = since.filter(|since| !since.is_empty()).min();
     let since = since.map_or_else(String::new, |since| format!(" since {since}"));
     let text = format!("drift: {}{since}", each.join(", "));
     text.chars().take(MAX_WHY).collect()

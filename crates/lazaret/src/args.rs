@@ -1,12 +1,14 @@
 //! What was typed: the clap definitions, validation only, no effects. What it means is in the module of each verb.
 
 mod filters;
+mod gate;
 mod install;
 mod trust;
 
 pub use filters::{
     Compile, Decide, Import, Inspect, PolicyVerb, ProfileHost, Prove, Source, Target,
 };
+pub use gate::{Control, PhaseArgs, Revise, Suggest, WatchArgs};
 pub use install::{Install, InstallEngine};
 pub use trust::{
     Algorithm, BundleVerb, KeyVerb, PermitCalls, PermitSign, PermitVerb, Sign, StoreArgs, Verify,
@@ -101,10 +103,33 @@ pub enum Verb {
     Permit(PermitVerb),
     /// What the gate on this node holds.
     Status(Control),
-    /// What happens at the gate, as it happens; ends with Ctrl-C.
-    Watch(Control),
+    /// What happens at the gate, as it happens: a live table on a terminal, else one line per event.
+    ///
+    /// The table shows calls of the ask band: asked, and of these allowed and denied by the gate, per second. Calls that the
+    /// kernel allows by itself never reach the gate, and cannot be counted without cost: they are in none of these figures.
+    /// Keys: arrows to choose a container, Enter for its details, `/` to filter, `s` to sort, space to pause, `?` for help,
+    /// `q` to quit. While the gate is away (an upgrade) the table stays, dimmed, and comes back with it; lines end then.
+    ///
+    /// Exit codes: 0 quit, 3 the gate cannot be reached or (lines) hung up, 130 Ctrl-C.
+    Watch(WatchArgs),
     /// Move a container to another phase by hand.
+    ///
+    /// Exit codes: 0 moved, 1 the gate says no, 3 no gate.
     Phase(PhaseArgs),
+    /// Put another signed revision in force in a container that runs, without a restart.
+    ///
+    /// The kernel's filter stays as it is. What the revision denies and that filter allows cannot be held until the container
+    /// is started again: such a revision is refused, unless --partly takes it.
+    ///
+    /// Exit codes: 0 in force, 1 the gate refuses, 3 no gate.
+    Revise(Revise),
+    /// Calls that were denied, or would have been, as a change of the policy's text, for review and signing.
+    ///
+    /// Reads the running gate's counts, or its event logs. Prints a unified diff that `patch` takes. Nothing is signed,
+    /// installed or widened by it.
+    ///
+    /// Exit codes: 0 suggestions, 1 nothing to suggest, 2 bad input, 3 no gate.
+    Suggest(Suggest),
     /// Interleaved rounds of load against running containers.
     Bench(Bench),
     /// Put a demonstration's results into one report, JSON and a self-contained page; 1 when a promise is not shown.
@@ -252,31 +277,6 @@ pub struct Synth {
     /// What the policy says beside its rules.
     #[command(flatten)]
     pub naming: Naming,
-}
-
-/// Where the gate is talked to.
-#[derive(Debug, Args)]
-pub struct Control {
-    /// The gate's control socket.
-    #[arg(
-        long,
-        value_name = "SOCKET",
-        default_value = "/run/lazaret/control.sock"
-    )]
-    pub control: PathBuf,
-}
-
-/// `lazaret phase`
-#[derive(Debug, Args)]
-pub struct PhaseArgs {
-    /// The container's id, or the beginning of one that is unique.
-    pub container: String,
-    /// The phase to move to: serving or stopping.
-    #[arg(value_parser = phase)]
-    pub to: lazaret_core::phase::Phase,
-    /// Where the gate is.
-    #[command(flatten)]
-    pub control: Control,
 }
 
 /// `lazaret bench`

@@ -1,5 +1,5 @@
 //! What must be gone when the program ends, however it ends: containers that were started, commands that exercise them,
-//! files half written.
+//! files half written; and the terminal as it was.
 //!
 //! A guard removes its thing when it is dropped; Ctrl-C and SIGTERM remove all of them and end the program with
 //! [`Exit::Interrupted`]. SIGKILL cannot be covered: containers carry the label `dev.lazaret.learn` to be found by.
@@ -19,6 +19,7 @@ enum Thing {
     Container { engine: Engine, name: String },
     Processes { group: Pid },
     File(PathBuf),
+    Terminal,
 }
 
 static THINGS: Mutex<Vec<Thing>> = Mutex::new(Vec::new());
@@ -46,6 +47,12 @@ impl Guard {
     #[must_use]
     pub fn file(path: PathBuf) -> Guard {
         Guard::of(Thing::File(path))
+    }
+
+    /// The terminal, which the live table is about to take.
+    #[must_use]
+    pub(crate) fn terminal() -> Guard {
+        Guard::of(Thing::Terminal)
     }
 
     /// Starts a command as a process group of its own, which is killed with all that the command has started.
@@ -95,6 +102,10 @@ fn remove(thing: &Thing) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
             _ => Ok(()),
         },
+        Thing::Terminal => {
+            crate::watch::screen::give_back();
+            Ok(())
+        }
     };
     if let Err(error) = gone {
         eprintln!("lazaret: cannot clean up {thing:?}: {error:#}");
@@ -109,7 +120,7 @@ pub fn on_signals() -> Result<(), ctrlc::Error> {
     ctrlc::set_handler(|| {
         // locked to the end: whatever the program was at, it goes no further than to its next guard or its own end
         let things = things();
-        if !things.is_empty() {
+        if things.iter().any(|thing| *thing != Thing::Terminal) {
             eprintln!("lazaret: interrupted, cleaning up");
         }
         things.iter().rev().for_each(remove);

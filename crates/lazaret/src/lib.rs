@@ -29,7 +29,10 @@ pub mod prove;
 pub mod record;
 pub mod report;
 pub mod source;
+pub mod suggest;
 pub mod trust;
+pub mod utc;
+pub mod watch;
 
 use args::{Cli, Verb};
 use exit::Outcome;
@@ -58,8 +61,10 @@ pub fn run(cli: &Cli) -> Outcome {
         Verb::Install(args) => install::main(args, format),
         Verb::Permit(verb) => trust::permit(verb, format),
         Verb::Status(args) => control::status(args, format),
-        Verb::Watch(args) => control::watch(args, format),
+        Verb::Watch(args) => watch::main(args, format),
         Verb::Phase(args) => control::phase(args),
+        Verb::Revise(args) => control::revise(args, format),
+        Verb::Suggest(args) => suggest::main(args, format),
         Verb::Bench(args) => pages::bench(args),
         Verb::Report(args) => pages::report(args),
         Verb::Man(args) => man::main(args),

@@ -9,7 +9,7 @@ mod learnt;
 
 use super::data::{Digests, Report, Versions};
 use super::plot::{Plot, PlotError};
-use super::text::{self, NOT_MEASURED};
+use super::text::NOT_MEASURED;
 use super::verdict::{Outcome, Verdict, verdicts};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -93,7 +93,7 @@ fn made(report: &Report) -> String {
     let Versions {
         lazaret, kernel, ..
     } = &report.versions;
-    let mut line = text::date(report.made_ms);
+    let mut line = crate::utc::date(report.made_ms);
     if let Some(lazaret) = lazaret {
         line += &format!(" · Lazaret {lazaret}");
     }
