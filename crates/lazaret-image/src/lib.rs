@@ -21,6 +21,7 @@ pub use origin::{ContainerId, Origin};
 
 use lazaret_bundle::read::ReadError;
 use lazaret_core::digest::Digest;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -33,7 +34,8 @@ const DOCUMENT_LIMIT: usize = 8 * 1024 * 1024;
 pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The engine that started a container.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Engine {
     /// `dockerd`.
     Docker,

@@ -267,6 +267,30 @@ pub fn inherited() -> Result<Vec<Inherited>, InheritedError> {
         .collect()
 }
 
+/// Closes every descriptor above the standard ones that came through `execve`, for a process that outlives whoever started it
+/// and is to hold on to nothing of theirs.
+///
+/// # Errors
+/// When `/proc` is not mounted.
+pub fn close_inherited() -> io::Result<()> {
+    let mut numbers = Vec::new();
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let name = entry?.file_name();
+        numbers.extend(name.to_str().and_then(|name| name.parse::<RawFd>().ok()));
+    }
+    for fd in numbers {
+        // the one that lists the folder is closed by now
+        let inherited = descriptor_flags(fd).is_ok_and(|flags| flags & libc::FD_CLOEXEC == 0);
+        if fd >= FIRST_INHERITED.cast_signed() && inherited {
+            // JUSTIFICATION: descriptors from the parent have numbers only.
+            // SAFETY: it is open and not close-on-exec, while everything that std and rustix open is, so nothing in this
+            // process owns it.
+            drop(unsafe { OwnedFd::from_raw_fd(fd) });
+        }
+    }
+    Ok(())
+}
+
 /// Numbers and names of what the variables announce to this process.
 fn announced(
     variable: impl Fn(&str) -> Option<String>,

@@ -28,12 +28,14 @@ fn main() {
         }
         Ok("confines") => confine(),
         Ok("diverges") => diverge(),
+        Ok("closes") => close(),
         Ok(role) => panic!("no such role: {role}"),
         Err(_) => {
             descriptors_are_taken_once_with_their_names();
             descriptors_that_were_not_passed_on_are_refused();
             a_process_confines_all_of_its_threads_or_none();
-            println!("test result: ok. 3 passed");
+            what_was_inherited_is_closed_and_nothing_else();
+            println!("test result: ok. 4 passed");
         }
     }
 }
@@ -112,6 +114,23 @@ fn descriptors_that_were_not_passed_on_are_refused() {
     let script = format!("{PASS}LISTEN_PID=$$ LISTEN_FDS=2 exec \"$@\"");
     let late = "2 threads run already, descriptors must be taken before the first";
     assert_eq!(said("late", &script), late);
+}
+
+fn close() {
+    let mut own = File::open("/proc/self/comm").expect("opened");
+    fds::close_inherited().expect("closed");
+    let mut text = String::new();
+    own.read_to_string(&mut text).expect("still open");
+    for fd in 0..6 {
+        let there = std::fs::read_link(format!("/proc/self/fd/{fd}")).is_ok();
+        print!("{}", u8::from(there));
+    }
+    println!();
+}
+
+fn what_was_inherited_is_closed_and_nothing_else() {
+    // 3 and 4 are passed on, 5 is the first that is free
+    assert_eq!(said("closes", &format!("{PASS}exec \"$@\"")), "111001");
 }
 
 /// Fails [`ASKED`] with `EPERM` and allows everything else.

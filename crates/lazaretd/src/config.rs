@@ -1,6 +1,12 @@
 //! What the options and the configuration file mean together. An option wins over the file.
 
 use crate::args::Args;
+use crate::audit;
+use crate::events::log::{Limits, LimitsError};
+use crate::keep::Choice;
+use crate::metrics::Address;
+use crate::metrics::address::AddressError;
+use crate::roles::Roles;
 use lazaret_bundle::read::{self, Guard, ReadError};
 use lazaret_image::Roots;
 use serde::Deserialize;
@@ -9,6 +15,11 @@ use std::path::{Path, PathBuf};
 
 /// Read when it is there and no other is named.
 const DEFAULT_FILE: &str = "/etc/lazaret/lazaretd.toml";
+
+/// Seconds for which a gate that is gone is waited for.
+const DEFAULT_HOLD_S: u32 = 30;
+/// At most.
+const MAX_HOLD_S: u32 = 3600;
 
 /// Bytes of a configuration file.
 const MAX_FILE: u64 = 64 * 1024;
@@ -37,6 +48,41 @@ pub(crate) enum ConfigError {
         /// Its value.
         path: PathBuf,
     },
+    /// Containers must not hang for hours.
+    #[error("`hold-for` is {found} seconds, at most {MAX_HOLD_S} are possible")]
+    HoldFor {
+        /// Its value.
+        found: u32,
+    },
+    /// The log's limits.
+    #[error("event log")]
+    Log(#[from] LimitsError),
+    /// Where AuditEvents go.
+    #[error(transparent)]
+    Audit(#[from] audit::SettingsError),
+    /// An address for metrics.
+    #[error(transparent)]
+    Metrics(#[from] AddressError),
+    /// No such group.
+    #[error("there is no group `{name}`")]
+    Group {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// A group by its name or number.
+fn group(name: Option<String>) -> Result<Option<u32>, ConfigError> {
+    let Some(name) = name else {
+        return Ok(None);
+    };
+    if let Ok(gid) = name.parse() {
+        return Ok(Some(gid));
+    }
+    match uzers::get_group_by_name(&name) {
+        Some(group) => Ok(Some(group.gid())),
+        None => Err(ConfigError::Group { name }),
+    }
 }
 
 /// The file. Keys are the long options.
@@ -47,7 +93,20 @@ struct File {
     control: Option<PathBuf>,
     store: Option<PathBuf>,
     events: Option<PathBuf>,
+    log_max_bytes: Option<u64>,
+    log_keep: Option<u32>,
+    metrics: Option<String>,
+    audit_endpoint: Option<String>,
+    audit_queue: Option<PathBuf>,
+    audit_queue_max_bytes: Option<u64>,
+    audit_token_file: Option<PathBuf>,
+    audit_ca_file: Option<PathBuf>,
     state_dir: Option<PathBuf>,
+    keeper: Option<Choice>,
+    hold_for: Option<u32>,
+    operate_group: Option<String>,
+    read_group: Option<String>,
+    node: Option<String>,
     docker_root: Option<PathBuf>,
     docker_socket: Option<PathBuf>,
     containerd_root: Option<PathBuf>,
@@ -68,8 +127,22 @@ pub(crate) struct Config {
     pub(crate) store: PathBuf,
     /// Event log.
     pub(crate) events: PathBuf,
-    /// Folder of the state file.
+    /// How much of it is kept.
+    pub(crate) log: Limits,
+    /// Where metrics are served.
+    pub(crate) metrics: Option<Address>,
+    /// Where AuditEvents go.
+    pub(crate) audit: Option<audit::Settings>,
+    /// Folder of what the next start must know.
     pub(crate) state_dir: PathBuf,
+    /// Who keeps listeners.
+    pub(crate) keeper: Choice,
+    /// Seconds for which listeners are held for a gate that is gone; zero holds none.
+    pub(crate) hold_for_s: u32,
+    /// Who may do what on the control socket.
+    pub(crate) roles: Roles,
+    /// Name of this host.
+    pub(crate) node: String,
     /// Socket of Docker's API, asked for health checks only.
     pub(crate) docker_socket: PathBuf,
     /// Where the engines keep their state.
@@ -94,6 +167,48 @@ impl Config {
             },
         };
         let defaults = Roots::default();
+        let hold_for_s = args.hold_for.or(file.hold_for).unwrap_or(DEFAULT_HOLD_S);
+        if hold_for_s > MAX_HOLD_S {
+            return Err(ConfigError::HoldFor { found: hold_for_s });
+        }
+        let roles = Roles {
+            operate: group(args.operate_group.or(file.operate_group))?,
+            read: group(args.read_group.or(file.read_group))?,
+        };
+        let node_name = args.node.clone().or(file.node.clone());
+        let endpoint = args.audit_endpoint.or(file.audit_endpoint);
+        let audit = endpoint.map(|endpoint| {
+            audit::Settings::new(audit::Written {
+                endpoint,
+                queue: args
+                    .audit_queue
+                    .or(file.audit_queue)
+                    .unwrap_or_else(|| audit::DEFAULT_QUEUE.into()),
+                max_bytes: args
+                    .audit_queue_max_bytes
+                    .or(file.audit_queue_max_bytes)
+                    .unwrap_or(audit::DEFAULT_MAX_BYTES),
+                token_file: args.audit_token_file.or(file.audit_token_file),
+                ca_file: args.audit_ca_file.or(file.audit_ca_file),
+                node_name,
+            })
+        });
+        let audit = audit.transpose()?;
+        let defaults_of_log = Limits::default();
+        let log = Limits::new(
+            args.log_max_bytes
+                .or(file.log_max_bytes)
+                .unwrap_or(defaults_of_log.max_bytes()),
+            args.log_keep
+                .or(file.log_keep)
+                .unwrap_or(defaults_of_log.keep()),
+        )?;
+        let metrics = args.metrics.or(file.metrics);
+        let metrics = metrics.map(|text| text.parse()).transpose()?;
+        let node = args.node.or(file.node).unwrap_or_else(|| {
+            let name = rustix::system::uname();
+            name.nodename().to_string_lossy().into_owned()
+        });
         let pick = |key, typed: Option<PathBuf>, written: Option<PathBuf>, default: PathBuf| {
             let path = typed.or(written).unwrap_or(default);
             if path.is_absolute() {
@@ -134,6 +249,13 @@ impl Config {
                 file.state_dir,
                 "/run/lazaret".into(),
             )?,
+            log,
+            metrics,
+            audit,
+            keeper: args.keeper.or(file.keeper).unwrap_or_default(),
+            hold_for_s,
+            roles,
+            node,
             roots: Roots {
                 docker_data: pick(
                     "docker-root",

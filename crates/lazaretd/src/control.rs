@@ -1,9 +1,13 @@
-//! The control socket: answers `lazaret status`, `watch`, `phase`, and the wrapper's `stopping`.
+//! The control socket: answers `lazaret status`, `watch`, `phase`, `revise`, `suggest`, and the wrapper's `stopping`.
 
 use crate::daemon::Daemon;
+use crate::gate::Revision;
+use crate::roles::Role;
+use anyhow::{Context as _, anyhow};
 use lazaret_core::control::{MAX_LINE, Reply, Request, V1};
 use lazaret_core::life::Input;
-use lazaret_kernel::handover::peer_uid;
+use lazaret_core::phase::Phase;
+use lazaret_kernel::handover::peer;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,23 +21,25 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Talks with one client until it hangs up or sends nonsense.
 pub(crate) async fn talk(daemon: Arc<Daemon>, stream: UnixStream) {
-    match peer_uid(&stream) {
-        Ok(0) => {}
-        Ok(uid) => {
-            tracing::warn!("control socket: user id {uid} refused");
-            return;
-        }
+    let role = match peer(&stream) {
+        Ok(peer) => match daemon.config.roles.of(&peer) {
+            Some(role) => role,
+            None => {
+                tracing::warn!("control socket: user id {} refused", peer.uid);
+                return;
+            }
+        },
         Err(error) => {
             tracing::warn!("control socket: {:#}", anyhow::Error::from(error));
             return;
         }
-    }
-    if let Err(error) = converse(&daemon, stream).await {
+    };
+    if let Err(error) = converse(&daemon, stream, role).await {
         tracing::debug!("control socket: {error}");
     }
 }
 
-async fn converse(daemon: &Arc<Daemon>, stream: UnixStream) -> io::Result<()> {
+async fn converse(daemon: &Arc<Daemon>, stream: UnixStream, role: Role) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
     while let Some(line) = next_line(&mut read).await? {
@@ -42,8 +48,12 @@ async fn converse(daemon: &Arc<Daemon>, stream: UnixStream) -> io::Result<()> {
             None => Err(format!("request is longer than {MAX_LINE} bytes")),
         };
         match request {
+            Ok(request) if Role::needed(&request) > role => {
+                let reason = "your group may look, this needs the role operate".to_owned();
+                send(&mut write, &Reply::Error { v: V1, reason }).await?;
+            }
             Ok(Request::Watch { .. }) => return watch(daemon, read, write).await,
-            Ok(request) => send(&mut write, &answer(daemon, request)).await?,
+            Ok(request) => send(&mut write, &answer(daemon, request).await).await?,
             // what follows cannot be told from the rest of this
             Err(reason) => return send(&mut write, &Reply::Error { v: V1, reason }).await,
         }
@@ -65,41 +75,67 @@ async fn next_line(read: &mut BufReader<OwnedReadHalf>) -> io::Result<Option<Opt
     }
 }
 
-fn answer(daemon: &Arc<Daemon>, request: Request) -> Reply {
+async fn answer(daemon: &Arc<Daemon>, request: Request) -> Reply {
     let outcome = match request {
-        Request::Status { .. } => {
-            return Reply::Status {
-                v: V1,
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                containers: daemon.status(),
-                lost_events: daemon.events.lost(),
-            };
-        }
-        Request::Revise { .. } | Request::Drift { .. } => {
-            Err("this gate cannot do that yet".to_owned())
-        }
+        Request::Status { .. } => Ok(Reply::Status {
+            v: V1,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            containers: daemon.status(),
+            lost_events: daemon.events.lost(),
+        }),
         // handled where the connection is
-        Request::Watch { .. } => Ok(()),
-        Request::Phase { container, to, .. } => daemon
-            .find(&container)
-            .map_err(|error| error.to_string())
-            .and_then(|container| {
-                daemon
-                    .step(&container, Input::ByHand(to))
-                    .map_err(|error| error.to_string())
-            }),
+        Request::Watch { .. } => Ok(Reply::Watching { v: V1 }),
+        Request::Drift { container, .. } => daemon
+            .drift(container.as_deref())
+            .map(|drift| Reply::Drift { v: V1, drift })
+            .map_err(anyhow::Error::from),
+        Request::Phase { container, to, .. } => move_by_hand(daemon, &container, to).await,
+        Request::Revise {
+            container,
+            revision,
+            kernel,
+            ..
+        } => {
+            let wanted = Revision {
+                wanted: revision,
+                kernel,
+            };
+            revise(daemon, &container, wanted).await
+        }
         Request::Stopping { container, .. } => match daemon.live(&container) {
             Some(container) => {
                 daemon.happened(&container, Input::StopSignal);
-                Ok(())
+                Ok(Reply::Done { v: V1 })
             }
-            None => Err(format!("no container `{container}` is supervised")),
+            None => Err(anyhow!("no container `{container}` is supervised")),
         },
     };
-    match outcome {
-        Ok(()) => Reply::Done { v: V1 },
-        Err(reason) => Reply::Error { v: V1, reason },
-    }
+    outcome.unwrap_or_else(|error| Reply::Error {
+        v: V1,
+        reason: format!("{error:#}"),
+    })
+}
+
+/// Moves a container; what is acknowledged is known to the next daemon.
+async fn move_by_hand(daemon: &Arc<Daemon>, wanted: &str, to: Phase) -> anyhow::Result<Reply> {
+    let container = daemon.find(wanted)?;
+    daemon.step(&container, Input::ByHand(to))?;
+    let keeping = Arc::clone(daemon);
+    tokio::task::spawn_blocking(move || keeping.save_now(&container))
+        .await
+        .context("the phase has changed, but a gate after this one may not know")?
+        .context("the phase has changed, but a gate after this one would not know")?;
+    crate::fault::point("phase-kept");
+    Ok(Reply::Done { v: V1 })
+}
+
+async fn revise(daemon: &Arc<Daemon>, wanted: &str, revision: Revision) -> anyhow::Result<Reply> {
+    let container = daemon.find(wanted)?;
+    let daemon = Arc::clone(daemon);
+    let reply = tokio::task::spawn_blocking(move || daemon.put_in_force(&container, revision))
+        .await
+        .context("the check of the revision failed")?;
+    Ok(reply?)
 }
 
 async fn watch(

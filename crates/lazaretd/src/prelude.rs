@@ -3,8 +3,9 @@
 //! Only what is remembered, and the two things that are done to a process that is refused. The steps are in
 //! [`crate::serve`], the checks in [`crate::gate`].
 
-use crate::container::Papers;
 use crate::gate::Refusal;
+use crate::papers::Papers;
+use crate::permit::Permitted;
 use lazaret_kernel::notify::{Listener, Notification};
 use lazaret_kernel::pidfd;
 use lazaret_kernel::process::{self, Execution, NamespaceId};
@@ -22,6 +23,8 @@ pub(crate) struct Prelude {
     pub(crate) runtime: Option<Execution>,
     /// Threads whose `execve` may go on.
     pub(crate) passed: BTreeSet<u32>,
+    /// Whether an `execve` may have been let go by the daemon before this one.
+    pub(crate) let_go: bool,
     /// The check that runs now.
     pub(crate) checking: Option<Checking>,
     /// Calls that wait for it; some may be withdrawn already.
@@ -43,7 +46,9 @@ pub(crate) struct Checking {
 pub(crate) enum Checked {
     /// The container's papers, at its first `execve`.
     Papers(Arc<Papers>),
-    /// Another thread's filters, or those of an `exec`.
+    /// A process that is put into the container, and its permit.
+    Exec(Option<Permitted>),
+    /// Another thread's filters.
     Filters,
     /// The filter asks about `execve`: the papers can wait until then.
     Asks,
@@ -72,7 +77,7 @@ impl Prelude {
     /// Whether this process or thread still executes the runtime's program. A process that is gone does not.
     pub(crate) fn is_runtime(&self, tid: u32) -> bool {
         // before an `execve` was let go nothing else can run
-        self.passed.is_empty()
+        (self.passed.is_empty() && !self.let_go)
             || (self.runtime.is_some() && process::execution(tid).ok() == self.runtime)
     }
 }

@@ -32,9 +32,11 @@ pub use saved::SavedLife;
 use crate::phase::Phase;
 use crate::policy::{Policy, Trigger};
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 
 /// What a listener was made for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// The start of a container.
     Container,

@@ -16,6 +16,7 @@ const EXACT: usize = 192;
 /// Kinds that are kept with the call alone, after that.
 const UNNAMED: usize = 54;
 /// All kinds: beyond both, denials are kept by phase and by whether they were enforced.
+#[cfg(test)]
 pub(crate) const MAX_KEYS: usize = EXACT + UNNAMED + 2 * Phase::ALL.len();
 
 /// What stands for a process or a call that is not kept by itself.
@@ -212,6 +213,7 @@ impl Aggregate {
     }
 
     /// When [`Aggregate::due`] has something to tell, on the clock of `now_ms`; `None` while nothing is held.
+    #[cfg(test)]
     pub(crate) fn due_ms(&self) -> Option<u64> {
         self.due_ms
     }
@@ -274,11 +276,13 @@ impl Aggregate {
     }
 
     /// Every denial since the beginning.
+    #[cfg(test)]
     pub(crate) fn added(&self) -> u64 {
         self.added
     }
 
     /// Denials that no line has told yet.
+    #[cfg(test)]
     pub(crate) fn held(&self) -> u64 {
         self.slots.values().map(|slot| slot.held).sum()
     }

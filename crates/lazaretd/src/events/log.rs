@@ -70,6 +70,16 @@ impl Limits {
         }
         Ok(Limits { max_bytes, keep })
     }
+
+    /// Bytes of one file.
+    pub(crate) const fn max_bytes(self) -> u64 {
+        self.max_bytes
+    }
+
+    /// Old files.
+    pub(crate) const fn keep(self) -> u32 {
+        self.keep
+    }
 }
 
 /// A line is not in the log.

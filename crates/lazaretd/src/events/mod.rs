@@ -166,11 +166,6 @@ impl Events {
         self.queue.reopen();
     }
 
-    /// Counts denials that were not told one by one.
-    pub(crate) fn withheld(&self, lines: u64) {
-        self.queue.lose(lines);
-    }
-
     /// Events since the start that are not in the log.
     pub(crate) fn lost(&self) -> u64 {
         self.queue.lost()

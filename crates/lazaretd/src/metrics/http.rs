@@ -6,7 +6,7 @@
 use super::Snapshot;
 use super::address::Address;
 use super::text::{CONTENT_TYPE, render};
-use crate::socket::{self, SocketError};
+use crate::socket::{self, Access, Afterwards, Place, SocketError};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE as CONTENT_TYPE_NAME, HeaderValue};
@@ -15,6 +15,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::io;
+#[cfg(test)]
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,7 +78,10 @@ impl Bound {
         };
         match address {
             Address::Unix(path) => {
-                let (listener, claim) = socket::claim(path)?;
+                let access = Access::Own;
+                let (listener, claim, _) = Place { path, access }
+                    .lock()?
+                    .listen(None, Afterwards::Removed)?;
                 let listener = UnixListener::from_std(listener).map_err(failed)?;
                 Ok(Bound::Unix {
                     listener,
@@ -98,6 +102,7 @@ impl Bound {
     ///
     /// # Errors
     /// `Unsupported` for a Unix socket.
+    #[cfg(test)]
     pub(crate) fn tcp_address(&self) -> io::Result<SocketAddr> {
         match self {
             Bound::Unix { .. } => Err(io::ErrorKind::Unsupported.into()),

@@ -14,6 +14,7 @@ use lazaret_core::policy::Trigger;
 use lazaret_image::Engine;
 use lazaret_kernel::netns::{NetnsError, NetworkNamespace};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Pause between two questions.
@@ -26,7 +27,7 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Where {
     /// Its network namespace.
-    pub(crate) namespace: NetworkNamespace,
+    pub(crate) namespace: Arc<NetworkNamespace>,
     /// The engine that started it.
     pub(crate) engine: Engine,
     /// The id by which the engine knows it.

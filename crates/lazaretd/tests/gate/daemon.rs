@@ -86,7 +86,7 @@ fn sigterm_ends_it_cleanly() {
         return;
     }
     let paper = Paper::default();
-    let mut node = Node::with(&paper);
+    let mut node = Node::holding_for(&paper, 0);
     let mut events = node.watch();
     let mut container = node.create(&paper.policy());
     container.go();
@@ -110,25 +110,24 @@ fn sigterm_ends_it_cleanly() {
         "phase_changed",
     ];
     assert_eq!(types[..5], expected);
+    assert_eq!(types[5], "gate_stopped");
     assert!(!container.try_chdir());
 }
 
 #[test]
-fn when_the_daemon_dies_allowed_calls_go_on_and_the_next_one_reports_the_container() {
+fn without_a_keeper_allowed_calls_go_on_and_the_next_daemon_reports_the_container() {
     if skipped() {
         return;
     }
     let paper = Paper::default();
-    let mut node = Node::with(&paper);
+    let mut node = Node::holding_for(&paper, 0);
     let mut events = node.watch();
     let mut container = node.create(&paper.policy());
     container.go();
     events.until_phase("startup");
     assert!(container.try_chdir());
     // the state is written beside the answers; wait for it as a person would, by looking
-    while !fs::read_to_string(node.path("run/live.json"))
-        .is_ok_and(|text| text.contains(&container.id))
-    {
+    while !node.is_recorded("held", &container.id) {
         std::thread::yield_now();
     }
     node.kill();

@@ -8,6 +8,7 @@ mod phases;
 mod refusals;
 mod runc;
 mod server;
+mod take_over;
 
 /// Runs in a container only, see [`node`].
 #[test]

@@ -176,6 +176,10 @@ impl Paper {
 pub(crate) struct Node {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) key: PrivateKey,
+    /// Seconds for which listeners are kept while there is no daemon.
+    pub(crate) hold_for: u32,
+    /// Where the next daemon kills itself (`src/fault.rs`).
+    pub(crate) fault: Option<String>,
     daemon: Option<Ours>,
 }
 
@@ -187,6 +191,8 @@ impl Node {
         let node = Node {
             folder,
             key,
+            hold_for: 10,
+            fault: None,
             daemon: None,
         };
         let keys = node.path("store/keys");
@@ -230,6 +236,10 @@ impl Node {
         ] {
             command.arg(option).arg(self.path(path));
         }
+        command.args(["--hold-for", &self.hold_for.to_string()]);
+        if let Some(fault) = &self.fault {
+            command.env("LAZARETD_FAULT", fault);
+        }
         command
             .arg("--config")
             .arg(self.config())
@@ -267,7 +277,13 @@ impl Node {
 
     /// A node with this policy installed and the daemon running.
     pub(crate) fn with(paper: &Paper) -> Node {
+        Node::holding_for(paper, 10)
+    }
+
+    /// The same, where listeners are kept for so many seconds.
+    pub(crate) fn holding_for(paper: &Paper, seconds: u32) -> Node {
         let mut node = Node::new();
+        node.hold_for = seconds;
         node.install(&paper.policy(), &node.key);
         node.start();
         node
@@ -321,6 +337,20 @@ impl Node {
             .lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok());
         events.any(|event| event["type"] == kind && event["container"] == id)
+    }
+
+    /// Whether the next daemon would find this container in this state of its life.
+    pub(crate) fn is_recorded(&self, state: &str, id: &str) -> bool {
+        let Ok(records) = fs::read_dir(self.path("run/listeners")) else {
+            return false;
+        };
+        let records = records.flatten().filter_map(|entry| {
+            let text = fs::read_to_string(entry.path()).ok()?;
+            serde_json::from_str::<Value>(&text).ok()
+        });
+        records
+            .into_iter()
+            .any(|record| record["claim"]["id"] == id && record["life"]["state"] == state)
     }
 
     /// Docker's files for a new container; returns its id.
@@ -522,7 +552,17 @@ impl Sandbox {
 
     /// Lets the shell change its folder: `chdir`. Returns whether it could.
     pub(crate) fn try_chdir(&mut self) -> bool {
+        self.begin_chdir();
+        self.ended_chdir()
+    }
+
+    /// Lets it begin to.
+    pub(crate) fn begin_chdir(&mut self) {
         self.send("cd /tmp && echo @yes || echo @no\n");
+    }
+
+    /// Whether it could, once it knows.
+    pub(crate) fn ended_chdir(&mut self) -> bool {
         self.hear() == "yes"
     }
 

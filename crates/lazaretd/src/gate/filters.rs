@@ -1,16 +1,11 @@
-//! The check at the first `execve`: nothing of the container has run yet, and nothing will unless every paper is in
-//! order.
-//!
-//! Blocking work (files, signatures, ptrace, `ctr`): run it on a thread for such work, never on the answer path.
-//! Pinned keys and bundles are read anew for each admission, so a changed store takes effect at the next start.
+//! What the kernel's filters of a thread mean, against what they should: asked at a container's start and at each `exec`.
 
+use super::{Claim, HOST, Refusal};
 use crate::call;
-use crate::config::Config;
-use crate::container::Papers;
-use lazaret_bundle::store::{self, StoreError};
-use lazaret_bundle::{TrustedKeys, verify};
+use crate::papers::Paper;
 use lazaret_core::digest::Digest;
 use lazaret_core::filter::abi::{Abi, X32_BIT};
+use lazaret_core::filter::compile::compile;
 use lazaret_core::filter::program::Program;
 use lazaret_core::filter::prove::{Comparison, Difference, prove};
 use lazaret_core::filter::rule::{Call, Entry, Numbers, RuleTable, Verdict};
@@ -18,65 +13,8 @@ use lazaret_core::filter::table;
 use lazaret_core::policy::Policy;
 use lazaret_kernel::filters::{self, ReadError};
 use lazaret_kernel::process::NamespaceId;
-use std::collections::BTreeSet;
-use std::fmt::Display;
-use std::fs::File;
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
-
-#[cfg(target_arch = "x86_64")]
-const HOST: Abi = Abi::X86_64;
-#[cfg(target_arch = "aarch64")]
-const HOST: Abi = Abi::Aarch64;
-
-/// Characters of a refusal's reason; a pipe takes 4096 bytes at once.
-const MAX_REASON: usize = 1000;
-
-/// What a runtime said of the process, and where it really is.
-#[derive(Clone, Debug)]
-pub(crate) struct Claim {
-    /// The container's id.
-    pub(crate) id: String,
-    /// Its bundle folder.
-    pub(crate) bundle: PathBuf,
-    /// `listenerMetadata` of its profile.
-    pub(crate) metadata: String,
-    /// The pid namespace that the process is in.
-    pub(crate) namespace: NamespaceId,
-}
-
-/// Why a container does not start.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
-    /// Short name of the check that failed, stable: it stands in events and reports. Those of the bundle are
-    /// `lazaret_bundle::VerifyError::CHECKS`.
-    pub(crate) check: &'static str,
-    /// One sentence without a full stop, on one line.
-    pub(crate) reason: String,
-}
-
-impl Refusal {
-    /// A refusal with this sentence.
-    pub(crate) fn new(check: &'static str, reason: &str) -> Refusal {
-        let line = reason.chars().map(|c| if c.is_control() { ' ' } else { c });
-        Refusal {
-            check,
-            reason: line.take(MAX_REASON).collect(),
-        }
-    }
-
-    /// A refusal because of this error and everything behind it.
-    fn because(check: &'static str, error: &dyn std::error::Error) -> Refusal {
-        let mut text = error.to_string();
-        let mut next = error.source();
-        while let Some(source) = next {
-            text.push_str(": ");
-            text.push_str(&source.to_string());
-            next = source.source();
-        }
-        Refusal::new(check, &text)
-    }
-}
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 /// Checks that the filters of a thread ask about `execve` (or deny it), so that its first one will be seen here.
 ///
@@ -106,132 +44,88 @@ pub(crate) fn asks_about_execve(claim: &Claim, tid: u32) -> Result<(), Refusal> 
     ))
 }
 
-/// Checks a container at its first `execve`, which waits in thread `tid`.
+/// Proofs that were found, so that the next container under the same policy and filters needs none: the policy's digest and that of
+/// the filters → the calls that the kernel holds more strictly. Only what was found in order is remembered.
+#[derive(Debug, Default)]
+pub(crate) struct Proofs(Mutex<BTreeMap<(Digest, Digest), Vec<String>>>);
+
+/// Proofs that are remembered. A host runs a handful of policies under one or two runtimes.
+const MAX_PROOFS: usize = 256;
+
+impl Proofs {
+    /// Proves that the kernel's filters for a thread are at least as strict as a policy, for every call there can be; returns
+    /// the calls that the kernel holds more strictly.
+    ///
+    /// # Errors
+    /// When they are looser, and when that cannot be decided.
+    pub(super) fn check(
+        &self,
+        paper: &Paper,
+        tid: u32,
+        namespace: NamespaceId,
+    ) -> Result<Vec<String>, Refusal> {
+        let chain = read_chain(tid, namespace)?;
+        let key = (paper.digest, digest_of(&chain));
+        let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(stricter) = lock().get(&key) {
+            return Ok(stricter.clone());
+        }
+        let comparison = prove(&paper.policy.kernel_table(), &chain)
+            .map_err(|error| Refusal::because("filter-undecided", &error))?;
+        if !comparison.is_at_least_as_strict() {
+            return Err(Refusal::new("filter-looser", &looser(&comparison)));
+        }
+        let stricter = stricter(&comparison);
+        let mut proofs = lock();
+        if proofs.len() >= MAX_PROOFS {
+            proofs.clear();
+        }
+        proofs.insert(key, stricter.clone());
+        Ok(stricter)
+    }
+}
+
+/// Of the filters, each with its length before it.
+fn digest_of(chain: &[Program]) -> Digest {
+    let mut bytes = Vec::new();
+    for program in chain {
+        let program = program.to_bytes();
+        // a usize fits 64 bits
+        bytes.extend((program.len() as u64).to_ne_bytes());
+        bytes.extend(program);
+    }
+    Digest::of(&bytes)
+}
+
+/// How a revision differs from what the kernel holds since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Held {
+    /// Calls that the kernel holds more strictly.
+    pub(crate) stricter: Vec<String>,
+    /// Calls that the kernel allows and the revision denies, or asks about.
+    pub(crate) looser: Vec<String>,
+}
+
+/// Compares a revision with the policy that the kernel's filter was made from.
 ///
-/// # Flow
-/// Image, from the engine's state → bundle, from the store by the image's digests and `listenerMetadata` → pinned keys → signature, statement,
-/// policy, image → environment → `listenerMetadata` is the policy's digest → the filters that the kernel runs for the
-/// thread are at least as strict as the policy.
-///
-/// # Guarantees
-/// [`Papers`] are made here only, from a `Verified<Policy>`.
-///
-/// # Assumptions
-/// The engine and the runtime say the truth about the container's id and bundle (DESIGN §3).
-///
-/// # Caveats
-/// Reading the filters withdraws the waiting notification; the `execve` is notified again with another id.
+/// The filter itself was proved to be at least as strict as that policy at the start, so this errs on the safe side: it may
+/// name a call that the filter holds after all.
 ///
 /// # Errors
-/// The first check that failed.
-pub(crate) fn admit(config: &Config, claim: &Claim, tid: u32) -> Result<Papers, Refusal> {
-    let image = lazaret_image::resolve(&claim.bundle, &claim.id, &config.roots)
-        .map_err(|error| Refusal::because("image-unknown", &error))?;
-    let envelope = named_bundle(&config.store, &image.digests, &claim.metadata)?;
-    let keys = TrustedKeys::load(&config.store.join("keys"))
-        .map_err(|error| Refusal::because("keys", &error))?;
-    let policy = verify(&envelope, &keys, &image.digests)
-        .map_err(|error| Refusal::because(error.check(), &error))?;
-    if let Some(mismatch) = policy.environment_mismatch(HOST, &kernel_release()) {
-        return Err(Refusal::new("environment", &mismatch));
+/// When it cannot be decided.
+pub(super) fn held(revision: &Policy, in_kernel: &Policy) -> Result<Held, Refusal> {
+    let undecided = |error: &dyn std::error::Error| Refusal::because("filter-undecided", error);
+    let program = compile(&in_kernel.kernel_table()).map_err(|error| undecided(&error))?;
+    let comparison =
+        prove(&revision.kernel_table(), &[program]).map_err(|error| undecided(&error))?;
+    let mut looser = names(comparison.looser.iter());
+    if comparison.omitted.looser > 0 {
+        looser.push(format!("and {} more", comparison.omitted.looser));
     }
-    let digest = policy.digest();
-    check_metadata(&claim.metadata, &digest)?;
-    let stricter = check_filters(&policy, tid, claim.namespace)?;
-    let mut named = image.digests.intersection(policy.image_digests());
-    // verify() has found that there is one
-    let image_digest = *named
-        .next()
-        .ok_or_else(|| Refusal::new("image", "policy is for another image"))?;
-    Ok(Papers {
-        policy,
-        digest,
-        image: image_digest,
-        name: image.name,
-        engine: image.engine,
-        stricter,
+    Ok(Held {
+        stricter: stricter(&comparison),
+        looser,
     })
-}
-
-/// The bundle that the container's profile names; several revisions of an image's policy may be installed.
-fn named_bundle(
-    store: &Path,
-    image: &BTreeSet<Digest>,
-    metadata: &str,
-) -> Result<Vec<u8>, Refusal> {
-    let unread = |error: StoreError| Refusal::because("store", &error);
-    let installed = store::revisions(store, image).map_err(unread)?;
-    if installed.is_empty() {
-        let reason = format!("no policy is installed for image {}", joined(image));
-        return Err(Refusal::new("no-bundle", &reason));
-    }
-    let named = metadata.parse().ok();
-    let Some(policy) = named.filter(|named| installed.iter().any(|one| one.policy == *named))
-    else {
-        let metadata = if metadata.is_empty() {
-            "none"
-        } else {
-            metadata
-        };
-        let revisions = installed
-            .iter()
-            .map(|one| format!("{} ({})", one.revision, one.policy));
-        let reason = format!(
-            "the container's profile is for policy {}, installed are revisions {}",
-            metadata.chars().take(80).collect::<String>(),
-            joined(revisions)
-        );
-        return Err(Refusal::new("metadata", &reason));
-    };
-    let bundle = store::read_bundle(store, image, &policy).map_err(unread)?;
-    bundle.ok_or_else(|| {
-        let reason = format!(
-            "policy {policy} is installed for image {} without its bundle",
-            joined(image)
-        );
-        Refusal::new("no-bundle", &reason)
-    })
-}
-
-/// Checks another thread of an admitted container, or a process put into it: same profile, same strictness.
-///
-/// # Errors
-/// The first check that failed.
-pub(crate) fn admit_again(papers: &Papers, claim: &Claim, tid: u32) -> Result<(), Refusal> {
-    check_metadata(&claim.metadata, &papers.digest)?;
-    check_filters(&papers.policy, tid, claim.namespace).map(drop)
-}
-
-fn check_metadata(found: &str, digest: &impl Display) -> Result<(), Refusal> {
-    let expected = digest.to_string();
-    if found == expected {
-        return Ok(());
-    }
-    let found = if found.is_empty() { "none" } else { found };
-    Err(Refusal::new(
-        "metadata",
-        &format!("the container's profile is for policy {found}, the signed policy is {expected}"),
-    ))
-}
-
-/// Proves that the kernel's filters for a thread are at least as strict as a policy, for every call there can be; returns the
-/// calls that the kernel holds more strictly.
-///
-/// # Errors
-/// When they are looser, and when that cannot be decided.
-fn check_filters(
-    policy: &Policy,
-    tid: u32,
-    namespace: NamespaceId,
-) -> Result<Vec<String>, Refusal> {
-    let chain = read_chain(tid, namespace)?;
-    let comparison = prove(&policy.kernel_table(), &chain)
-        .map_err(|error| Refusal::because("filter-undecided", &error))?;
-    if comparison.is_at_least_as_strict() {
-        Ok(stricter(&comparison))
-    } else {
-        Err(Refusal::new("filter-looser", &looser(&comparison)))
-    }
 }
 
 fn read_chain(tid: u32, namespace: NamespaceId) -> Result<Vec<Program>, Refusal> {
@@ -266,13 +160,17 @@ fn looser(comparison: &Comparison) -> String {
     )
 }
 
+fn stricter(comparison: &Comparison) -> Vec<String> {
+    let errnos = comparison.other.iter().filter(|other| other.matters());
+    names(comparison.stricter.iter().chain(errnos))
+}
+
 /// The calls by name; of numbers that no table names only the smallest is told. A runtime's libseccomp answers those that are
 /// newer than itself with `ENOSYS`, all of them.
-fn stricter(comparison: &Comparison) -> Vec<String> {
+fn names<'a>(differences: impl Iterator<Item = &'a Difference>) -> Vec<String> {
     let mut names = Vec::new();
     let mut unnamed: Option<u32> = None;
-    let errnos = comparison.other.iter().filter(|other| other.matters());
-    for difference in comparison.stricter.iter().chain(errnos) {
+    for difference in differences {
         let numbers = &difference.numbers;
         let Some(abi) = difference.abi else {
             names.push(called(difference));
@@ -342,26 +240,9 @@ fn verdict(verdict: Verdict) -> String {
     }
 }
 
-/// `uname -r`; empty, which no policy accepts, when it cannot be read.
-fn kernel_release() -> String {
-    let mut text = String::new();
-    let read = File::open("/proc/sys/kernel/osrelease")
-        .and_then(|file| file.take(256).read_to_string(&mut text));
-    match read {
-        Ok(_) => text.trim().to_owned(),
-        Err(_) => String::new(),
-    }
-}
-
-fn joined(items: impl IntoIterator<Item = impl Display>) -> String {
-    let texts: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
-    texts.join(", ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lazaret_core::filter::compile::compile;
     use lazaret_core::filter::rule::{Branch, Condition};
 
     /// The table with one change, against the filter of the table without it.
@@ -457,12 +338,5 @@ mod tests {
             let other = with(&denied, HOST, nr, Entry::always(Verdict::Errno(errno)));
             assert_eq!(stricter(&judge(&denied, &other)), expected);
         }
-    }
-
-    #[test]
-    fn a_reason_is_one_line_and_bounded() {
-        let refusal = Refusal::new("check", &format!("a\nb\u{7}{}", "c".repeat(5000)));
-        assert!(refusal.reason.starts_with("a b c"));
-        assert_eq!(refusal.reason.chars().count(), MAX_REASON);
     }
 }
