@@ -21,7 +21,10 @@ fn started(paper: &Paper) -> (Node, Sandbox) {
 fn recorded(node: &Node, state: &str, container: &Sandbox) {
     let begin = Instant::now();
     while !node.is_recorded(state, &container.id) {
-        assert!(begin.elapsed() < crate::node::PATIENCE, "no record of {state}");
+        assert!(
+            begin.elapsed() < crate::node::PATIENCE,
+            "no record of {state}"
+        );
         std::thread::yield_now();
     }
 }
@@ -74,7 +77,11 @@ fn the_next_daemon_goes_on_where_the_last_one_was() {
     assert_eq!(node.client().ask(&to)["type"], "done");
     node.kill();
     node.start();
-    assert_eq!(phase_of(&node, &container), "serving", "acknowledged, so kept");
+    assert_eq!(
+        phase_of(&node, &container),
+        "serving",
+        "acknowledged, so kept"
+    );
     assert!(!container.try_chdir(), "serving does not allow chdir");
     // an exec of the daemon before this one is not needed for one of this
     let mut events = node.watch();
@@ -96,7 +103,11 @@ fn the_next_daemon_goes_on_where_the_last_one_was() {
     }
     // nothing of them is left
     let begin = Instant::now();
-    while fs::read_dir(node.path("run/listeners")).expect("there").count() > 0 {
+    while fs::read_dir(node.path("run/listeners"))
+        .expect("there")
+        .count()
+        > 0
+    {
         assert!(begin.elapsed() < crate::node::PATIENCE, "records are left");
         std::thread::yield_now();
     }
@@ -165,11 +176,15 @@ fn papers_that_are_no_longer_in_order_open_nothing() {
         lazaret_bundle::key::PrivateKey::generate(lazaret_bundle::key::Algorithm::Ed25519)
             .expect("key")
             .public()
-            .to_pem(),
+            .to_pem()
+            .expect("PEM"),
     )
     .expect("another");
     node.start();
-    assert_eq!(logged(&node, "papers_lost", &container)["check"], "signature");
+    assert_eq!(
+        logged(&node, "papers_lost", &container)["check"],
+        "signature"
+    );
     assert_eq!(node.status_of(&container)["state"]["is"], "papers_lost");
     assert!(!container.try_chdir(), "what it asks fails");
     assert!(container.try_write(), "what the kernel allows goes on");
