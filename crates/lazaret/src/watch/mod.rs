@@ -17,9 +17,7 @@ mod tests;
 use crate::args::{Format, WatchArgs};
 use crate::exit::{Exit, OrExit, Outcome, fail};
 use anyhow::Context as _;
-use ratatui::crossterm::event::{
-    self, Event as Input, KeyCode, KeyEvent, KeyEventKind, KeyModifiers,
-};
+use crossterm::event::{self, Event as Input, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use state::{Colour, Key, State, Then};
 use std::io::IsTerminal as _;
 use std::sync::mpsc::TryRecvError;

@@ -2,13 +2,13 @@
 //! the program ends: by a key, an error, a panic or a signal ([`crate::cleanup`]). SIGKILL apart: `reset` helps then.
 
 use crate::cleanup::Guard;
-use ratatui::Terminal;
-use ratatui::backend::CrosstermBackend;
-use ratatui::crossterm::cursor::Show;
-use ratatui::crossterm::execute;
-use ratatui::crossterm::terminal::{
+use crossterm::cursor::Show;
+use crossterm::execute;
+use crossterm::terminal::{
     EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
+use ratatui::Terminal;
+use ratatui::backend::CrosstermBackend;
 use std::io::{self, Stdout, stdout};
 use std::sync::{Mutex, PoisonError, TryLockError};
 

@@ -90,16 +90,27 @@ impl Terminal {
     /// Waits until the screen shows it.
     #[track_caller]
     pub(crate) fn until(&mut self, said: &str) -> String {
+        self.until_so(said, |shown| shown.contains(said))
+    }
+
+    /// Waits until the screen does not show it.
+    #[track_caller]
+    pub(crate) fn until_not(&mut self, said: &str) {
+        self.until_so(said, |shown| !shown.contains(said));
+    }
+
+    #[track_caller]
+    fn until_so(&mut self, said: &str, so: impl Fn(&str) -> bool) -> String {
         let end = Instant::now() + PATIENCE;
         loop {
             let shown = self.screen.screen().contents();
-            if shown.contains(said) {
+            if so(&shown) {
                 return shown;
             }
             let left = end.saturating_duration_since(Instant::now());
             match self.output.recv_timeout(left) {
                 Ok(bytes) => self.take(&bytes),
-                Err(error) => panic!("`{said}` does not appear ({error}):\n{shown}"),
+                Err(error) => panic!("waited in vain for `{said}` ({error}):\n{shown}"),
             }
         }
     }

@@ -152,3 +152,25 @@ fn colours_are_used_unless_unwanted() {
     terminal.until("12× mkdir");
     assert!(!coloured(&terminal.raw()), "{:?}", terminal.raw());
 }
+
+#[test]
+fn a_key_that_comes_with_a_change_of_size_is_not_lost() {
+    let gate = Gate::plays(scenario());
+    let mut terminal = table(&gate);
+    terminal.until("hapi");
+    for (turn, (key, opens)) in [("?", true), ("x", false)]
+        .repeat(200)
+        .into_iter()
+        .enumerate()
+    {
+        terminal.resize(if turn % 2 == 0 { 90 } else { 91 }, 30);
+        terminal.press(key);
+        if opens {
+            terminal.until("choose a container");
+        } else {
+            terminal.until_not("choose a container");
+        }
+    }
+    terminal.press("q");
+    assert_eq!(terminal.end().code(), Some(0));
+}
