@@ -10,7 +10,7 @@
 
 use crate::container::Tally;
 use crate::gate::Claim;
-use crate::socket::{SocketError, private_directory};
+use crate::socket::{Access, SocketError, directory, private_directory};
 use lazaret_bundle::read::{self, Guard, ReadError};
 use lazaret_core::digest::Digest;
 use lazaret_core::life::{Kind, SavedLife};
@@ -176,7 +176,8 @@ impl Records {
     pub(crate) fn open(
         state_dir: &Path,
     ) -> Result<(Records, BTreeMap<ListenerName, Record>), RecordsError> {
-        private_directory(state_dir)?;
+        // it may be the folder of the control socket too; what is in it has folders of its own
+        directory(state_dir, Access::Peers)?;
         let records = Records {
             listeners: state_dir.join("listeners"),
             papers: state_dir.join("papers"),

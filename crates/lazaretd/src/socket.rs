@@ -169,7 +169,11 @@ pub(crate) fn private_directory(path: &Path) -> Result<(), SocketError> {
     directory(path, Access::Own)
 }
 
-fn directory(path: &Path, access: Access) -> Result<(), SocketError> {
+/// Makes a folder that lets in no more than this, or checks that an existing one is so.
+///
+/// # Errors
+/// As [`private_directory`].
+pub(crate) fn directory(path: &Path, access: Access) -> Result<(), SocketError> {
     let look = |source| SocketError::Look {
         path: path.to_owned(),
         source,
