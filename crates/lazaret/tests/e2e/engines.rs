@@ -38,26 +38,9 @@ fn script(node: &Node, name: &str, text: &str) -> PathBuf {
     path
 }
 
-/// Whether an exec is made.
-#[derive(Clone, Copy)]
-enum Execs {
-    Held,
-    /// crun 1.8.1 hands over an exec as that of process 0 (`ContainerProcessState`, `pid`), which the gate does not know what to do
-    /// with, and keeps the listener itself: the exec waits until it is killed.
-    None,
-}
-
-fn execs_of(runtime: &str) -> Execs {
-    if runtime == CRUN {
-        Execs::None
-    } else {
-        Execs::Held
-    }
-}
-
 /// Serving, held in the server and in an exec, and known by its image.
 #[track_caller]
-fn is_held(node: &Node, id: &str, network: u32, execs: Execs, exec: impl Fn(&str) -> Said) {
+fn is_held(node: &Node, id: &str, network: u32, exec: impl Fn(&str) -> Said) {
     node.wait_phase(id, "serving");
     let status = node.status(id).expect("it is known");
     assert_eq!(status["state"]["image"], world().berth().config_digest);
@@ -65,11 +48,9 @@ fn is_held(node: &Node, id: &str, network: u32, execs: Execs, exec: impl Fn(&str
     assert_eq!(made(network, "getpriority"), (-1, 1));
     let denied = node.wait_event(id, "denied", "call", "getpriority");
     assert_eq!(denied["phase"], "serving");
-    if let Execs::Held = execs {
-        let (good, held) = (exec("getsid"), exec("getpriority"));
-        assert!(good.good().contains("\"errno\": 0"), "{good:?}");
-        assert!(held.good().contains("\"errno\": 1"), "{held:?}");
-    }
+    let (good, held) = (exec("getsid"), exec("getpriority"));
+    assert!(good.good().contains("\"errno\": 0"), "{good:?}");
+    assert!(held.good().contains("\"errno\": 1"), "{held:?}");
     assert!(node.status(id).is_some(), "{}", node.log());
 }
 
@@ -102,7 +83,7 @@ fn podman_lives(runtime: &'static str, program: &str) {
     };
     let said = podman.start(options);
     let id = said.good().to_owned();
-    is_held(&node, &id, podman.pid(), execs_of(program), |call| {
+    is_held(&node, &id, podman.pid(), |call| {
         run(&mut podman.podman(&["exec", "held", "/berth", "exec-probe", call]))
     });
     run(&mut podman.podman(&["stop", "--time=30", "held"])).good();
@@ -163,7 +144,7 @@ fn containerd_with_the_wrapper() {
     let wrapper = script(&node, "wrapper", &wrapper).display().to_string();
     let (server, said) = Task::run(&node.path(""), "wrapped", &["--runc-binary", &wrapper]);
     said.good();
-    is_held(&node, server.name, containerd.pid, Execs::Held, |call| {
+    is_held(&node, server.name, containerd.pid, |call| {
         let probe = ["tasks", "exec", "--exec-id", call, server.name];
         run(ctr(&probe).args(["/berth", "exec-probe", call]))
     });
@@ -205,7 +186,7 @@ fn docker_with_crun_under_the_wrapper() {
     fs::write(&world().runtime_config, config).expect("written");
     node.start();
     let server = node.berth(&[]);
-    docker_lives(&node, &server, Execs::None);
+    docker_lives(&node, &server);
     let phases = node.phases(&server.0);
     assert!(
         phases
@@ -216,8 +197,8 @@ fn docker_with_crun_under_the_wrapper() {
 }
 
 #[track_caller]
-fn docker_lives(node: &Node, server: &Container, execs: Execs) {
-    is_held(node, &server.0, world().docker_pid(), execs, |call| {
+fn docker_lives(node: &Node, server: &Container) {
+    is_held(node, &server.0, world().docker_pid(), |call| {
         server.probe(&[call])
     });
     world().docker(&["stop", "--time=30", &server.0]).good();
@@ -253,7 +234,7 @@ fn docker_without_the_wrapper() {
         return;
     }
     said.good();
-    docker_lives(&node, &server, Execs::Held);
+    docker_lives(&node, &server);
     fs::remove_file(node.papers().join("bundle.json")).expect("it was there");
     let (_, refused) = start("by-profile-refused");
     node.wait_event(&refused.0, "refused", "check", "no-bundle");

@@ -2,7 +2,7 @@
 
 use super::{Session, Stage};
 use crate::container::{Calls, Container};
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, watched};
 use crate::gate::{Claim, Refusal};
 use crate::prelude::{Asks, Prelude};
 use crate::records::{ListenerName, Record};
@@ -10,9 +10,9 @@ use lazaret_core::event::What;
 use lazaret_core::life::{Kind, Life, Readiness};
 use lazaret_core::phase::Phase;
 use lazaret_kernel::handover::{Handover, Status};
-use lazaret_kernel::notify::Listener;
+use lazaret_kernel::notify::{Listener, Notification, NotifyError, Polled};
 use lazaret_kernel::pidfd;
-use lazaret_kernel::process::{self, Execution, Identity};
+use lazaret_kernel::process::{self, Execution, Identity, NamespaceId, ProcessError};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -28,7 +28,8 @@ use std::sync::Arc;
 /// the listener is closed everywhere and what the container asks fails with `ENOSYS`.
 ///
 /// # Caveats
-/// A listener that cannot be kept (no keeper, no room) is supervised all the same; it ends with this daemon.
+/// A listener that cannot be kept (no keeper, no room) is supervised all the same; it ends with this daemon. So does one that came
+/// without a pid, until its process asks for the first time.
 pub(crate) async fn supervise(daemon: Arc<Daemon>, handover: Handover) {
     let Handover {
         listener,
@@ -42,25 +43,36 @@ pub(crate) async fn supervise(daemon: Arc<Daemon>, handover: Handover) {
     };
     let exec = kind == Kind::Exec;
     let id = state.id.clone();
-    let received = What::ListenerReceived { pid, exec };
-    let (name, namespace, identity) = match (
-        ListenerName::draw(),
-        process::pid_namespace(pid),
-        process::identity(pid),
-    ) {
-        (Ok(name), Ok(namespace), Ok(identity)) => (name, namespace, identity),
-        (Err(error), _, _) => {
+    let name = match ListenerName::draw() {
+        Ok(name) => name,
+        Err(error) => {
             tracing::error!("container {id}: no random number: {error}");
             return;
         }
-        (_, Err(error), _) | (_, _, Err(error)) => {
+    };
+    let located = match pid {
+        0 => Located::by_first_call(listener).await,
+        _ => Located::by_pid(pid, listener),
+    };
+    let Located {
+        listener,
+        identity,
+        namespace,
+        held,
+    } = match located {
+        Ok(located) => located,
+        Err(error) => {
             // It ended before we looked (or is not in our /proc): dropping the listener fails what it asks.
             tracing::error!("container {id}: {:#}", anyhow::Error::from(error));
-            daemon.events.tell(&id, received);
+            daemon
+                .events
+                .tell(&id, What::ListenerReceived { pid, exec });
             daemon.events.tell(&id, What::Ended { exec });
             return;
         }
     };
+    let pid = identity.pid;
+    let received = What::ListenerReceived { pid, exec };
     let claim = Claim {
         id: state.id,
         bundle: state.bundle.into(),
@@ -87,7 +99,7 @@ pub(crate) async fn supervise(daemon: Arc<Daemon>, handover: Handover) {
         passed: BTreeSet::new(),
         let_go: false,
         checking: None,
-        held: Vec::new(),
+        held,
         asks: Asks::Unknown,
         refusal,
         refused: false,
@@ -113,6 +125,80 @@ pub(crate) async fn supervise(daemon: Arc<Daemon>, handover: Handover) {
         go(session, listener).await;
     } else {
         session.finish();
+    }
+}
+
+/// A process behind a listener was not found.
+#[derive(Debug, thiserror::Error)]
+enum LocateError {
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    #[error(transparent)]
+    Notify(#[from] NotifyError),
+    #[error("its process ended before it asked for anything")]
+    Gone,
+}
+
+/// The process behind a listener.
+struct Located {
+    listener: Listener,
+    identity: Identity,
+    namespace: NamespaceId,
+    /// What it asked for while it was looked for, unanswered.
+    held: Vec<Notification>,
+}
+
+impl Located {
+    /// By what the runtime says.
+    fn by_pid(pid: u32, listener: Listener) -> Result<Located, LocateError> {
+        Ok(Located {
+            listener,
+            identity: process::identity(pid)?,
+            namespace: process::pid_namespace(pid)?,
+            held: Vec::new(),
+        })
+    }
+
+    /// By who asks first, for a runtime that does not say: crun before 1.9 hands over an exec as process 0.
+    ///
+    /// # Guarantees
+    /// The process is under this listener's filter: the kernel says so, and its call waits while it is looked at.
+    ///
+    /// # Caveats
+    /// There is no limit of time: to give up would leave a process that runs, and would free nothing that any other exec does not take.
+    /// A filter that does not ask about `execve` is noticed at the first call that it asks about, and not after a moment of silence.
+    async fn by_first_call(listener: Listener) -> Result<Located, LocateError> {
+        let listener = watched(listener).map_err(NotifyError::Poll)?;
+        loop {
+            let mut ready = listener.readable().await.map_err(NotifyError::Poll)?;
+            let polled = listener.get_ref().poll(0)?;
+            let asked = match polled {
+                Polled::Waiting => listener.get_ref().recv()?,
+                Polled::HungUp => return Err(LocateError::Gone),
+                Polled::Nothing => {
+                    ready.clear_ready();
+                    None
+                }
+            };
+            let Some(asked) = asked else {
+                continue;
+            };
+            let found = process::process_of(asked.tid).and_then(|pid| {
+                let namespace = process::pid_namespace(pid)?;
+                process::identity(pid).map(|identity| (identity, namespace))
+            });
+            // as it waits still, its number was not given to another meanwhile
+            if listener.get_ref().is_valid(asked.id) {
+                let (identity, namespace) = found?;
+                drop(ready);
+                return Ok(Located {
+                    listener: listener.into_inner(),
+                    identity,
+                    namespace,
+                    held: vec![asked],
+                });
+            }
+        }
     }
 }
 

@@ -136,6 +136,13 @@ impl Session {
         if matches!(self.stage, Stage::Open) {
             return Ok(Prepared::Opened(None));
         }
+        let asked = match &self.stage {
+            Stage::Prelude(prelude) => prelude.held.first().map(|asked| asked.tid),
+            Stage::Open => None,
+        };
+        if let Some(tid) = asked {
+            self.look_at_filter(tid);
+        }
         let mut silence = std::pin::pin!(tokio::time::sleep(SILENCE));
         loop {
             let silent = match &self.stage {

@@ -3,6 +3,7 @@
 //! Needs root: pid namespaces, and a gate that may read other users' processes.
 
 mod daemon;
+mod nameless;
 mod node;
 mod phases;
 mod refusals;

@@ -385,23 +385,33 @@ impl Node {
     }
 
     fn create_named(&self, id: &str, program: &Program, metadata: &str) -> Sandbox {
-        let unshare = ["unshare", "--pid", "--fork", "--kill-child", "--"];
-        let sandbox = Sandbox::start(self.folder.path(), id, &unshare, program);
+        let sandbox = self.unshared(id, program);
         self.hand_over(&sandbox, metadata, "creating");
         sandbox
+    }
+
+    /// A container that was not handed over yet.
+    pub(crate) fn unshared(&self, id: &str, program: &Program) -> Sandbox {
+        let unshare = ["unshare", "--pid", "--fork", "--kill-child", "--"];
+        Sandbox::start(self.folder.path(), id, &unshare, program)
     }
 
     /// Puts a process into a container, as `docker exec` does.
     pub(crate) fn exec(&self, container: &Sandbox, policy: &Policy, metadata: &str) -> Sandbox {
         let program = compile(&policy.kernel_table()).expect("compiled");
-        let namespace = format!("--pid=/proc/{}/ns/pid", container.pid);
-        let enter = ["nsenter", &namespace, "--"];
-        let sandbox = Sandbox::start(self.folder.path(), &container.id, &enter, &program);
+        let sandbox = self.entered(container, container.pid, &program);
         self.hand_over(&sandbox, metadata, "running");
         sandbox
     }
 
-    fn hand_over(&self, sandbox: &Sandbox, metadata: &str, status: &str) {
+    /// A process for a container, in the pid namespace of process `of`, that was not handed over yet.
+    pub(crate) fn entered(&self, container: &Sandbox, of: u32, program: &Program) -> Sandbox {
+        let namespace = format!("--pid=/proc/{of}/ns/pid");
+        let enter = ["nsenter", &namespace, "--"];
+        Sandbox::start(self.folder.path(), &container.id, &enter, program)
+    }
+
+    pub(crate) fn hand_over(&self, sandbox: &Sandbox, metadata: &str, status: &str) {
         let stream = UnixStream::connect(self.path("run/gate.sock")).expect("gate's socket");
         send_handover(&stream, sandbox, metadata, status);
     }
