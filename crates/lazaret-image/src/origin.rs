@@ -1,9 +1,12 @@
 //! Which engine made a bundle, and names that are safe in paths and command lines.
 
-use crate::{ImageError, cut};
+use crate::{ImageError, Roots, cut};
 use core::fmt;
 use std::ffi::OsStr;
 use std::path::{Component, Path};
+
+/// Ends the name of a storage driver's folder of containers (containers/storage `store.go`, `load`).
+const CONTAINERS: &str = "-containers";
 
 /// A container id or namespace as containerd allows them: letters and digits, with single `.`, `_` or `-` between,
 /// at most 76 bytes (containerd `identifiers/validate.go`). So it is no option, no path and no filter.
@@ -100,6 +103,25 @@ impl Origin {
         })
     }
 
+    /// A container that `containers/storage` has a folder for, whatever its driver (`store.go`, `ContainerDirectory`). None also
+    /// when that cannot be read.
+    #[must_use]
+    pub fn in_storage(roots: &Roots, id: &str) -> Option<Origin> {
+        // podman and CRI-O give ids as Docker does
+        let id = ContainerId::docker(id).ok()?;
+        let entries = std::fs::read_dir(&roots.storage).ok()?;
+        entries.flatten().find_map(|entry| {
+            let name = entry.file_name();
+            let driver = name.to_str()?.strip_suffix(CONTAINERS)?;
+            let driver = ContainerId::new(driver).ok()?;
+            let origin = Origin::Storage {
+                driver,
+                id: id.clone(),
+            };
+            entry.path().join(id.as_str()).is_dir().then_some(origin)
+        })
+    }
+
     /// By the bundle's path: `…/io.containerd.runtime.v2.task/<namespace>/<id>` (containerd `runtime/v2/bundle.go`) or
     /// `…/<driver>-containers/<id>/userdata` (containers/storage `store.go`, `ContainerDirectory`, `ContainerRunDirectory`).
     /// The path is only read, not followed.
@@ -122,7 +144,7 @@ impl Origin {
                 }
                 Origin::new(namespace, id)
             }
-            (Some("userdata"), Some(last), Some(folder)) if folder.ends_with("-containers") => {
+            (Some("userdata"), Some(last), Some(folder)) if folder.ends_with(CONTAINERS) => {
                 if last != id {
                     return Err(ImageError::OtherBundle {
                         bundle: bundle.to_owned(),
@@ -130,7 +152,7 @@ impl Origin {
                     });
                 }
                 Ok(Origin::Storage {
-                    driver: ContainerId::new(folder.trim_end_matches("-containers"))?,
+                    driver: ContainerId::new(folder.trim_end_matches(CONTAINERS))?,
                     // podman and CRI-O give ids as Docker does
                     id: ContainerId::docker(id)?,
                 })

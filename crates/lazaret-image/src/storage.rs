@@ -159,7 +159,18 @@ pub fn resolve(
     })
 }
 
-/// The stop signal that the container's image asks for.
+/// What is used of a container's `config.json` (OCI runtime specification 1.0.2).
+#[derive(Deserialize)]
+struct Bundle {
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+}
+
+/// podman writes here what it will send, whether the image or somebody's `--stop-signal` says so (podman
+/// `libpod/container_internal_common.go`, `generateSpec`; OCI image specification, "Annotation Keys").
+const STOP_SIGNAL: &str = "org.opencontainers.image.stopSignal";
+
+/// The container's stop signal: as its bundle is annotated, else as its image asks for.
 ///
 /// # Errors
 /// [`ImageError`].
@@ -168,6 +179,23 @@ pub fn stop_signal(
     id: &ContainerId,
     roots: &Roots,
 ) -> Result<Option<String>, ImageError> {
+    let folder = format!("{driver}-containers");
+    // podman's bundle is in the one, CRI-O's in the other
+    for root in [&roots.storage, &roots.storage_run] {
+        let path = root.join(&folder).join(id.as_str());
+        let path = path.join("userdata/config.json");
+        let bytes = match read::bounded(&path, DOCUMENT_LIMIT as u64) {
+            Err(ReadError::Open { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                continue;
+            }
+            other => other?,
+        };
+        let mut bundle: Bundle = document(&bytes, &path)?;
+        let signal = bundle.annotations.remove(STOP_SIGNAL);
+        if signal.as_ref().is_some_and(|signal| !signal.is_empty()) {
+            return Ok(signal);
+        }
+    }
     Ok(resolve(driver, id, roots)?.stop_signal)
 }
 
@@ -277,6 +305,31 @@ mod tests {
         assert_eq!(storage.resolve()?.digests, [Digest::of(CONFIG)].into());
         fs::remove_file(storage.image("manifest"))?;
         assert_eq!(storage.resolve()?.digests, [Digest::of(CONFIG)].into());
+        Ok(())
+    }
+
+    #[test]
+    fn the_stop_signal_of_the_bundle_comes_before_the_images() -> Outcome {
+        let storage = Storage::new()?;
+        let origin = crate::Origin::in_storage(&storage.roots, ID).ok_or("not found")?;
+        let signal = || {
+            let limit = std::time::Duration::from_secs(9);
+            crate::stop_signal(&origin, &storage.roots, limit)
+        };
+        assert_eq!(signal()?.as_deref(), Some("3"), "no bundle yet");
+        let bundle = storage.bundle.join("config.json");
+        fs::write(&bundle, r#"{"ociVersion": "1.0.2"}"#)?;
+        assert_eq!(signal()?.as_deref(), Some("3"), "nothing in it");
+        fs::write(
+            &bundle,
+            format!(r#"{{"annotations": {{"{STOP_SIGNAL}": "10"}}}}"#),
+        )?;
+        assert_eq!(signal()?.as_deref(), Some("10"));
+        fs::write(&bundle, "[")?;
+        assert!(matches!(signal(), Err(ImageError::Document { .. })));
+        let unknown = ID.replace('5', "6");
+        assert_eq!(crate::Origin::in_storage(&storage.roots, &unknown), None);
+        assert_eq!(crate::Origin::in_storage(&storage.roots, ".."), None);
         Ok(())
     }
 

@@ -57,8 +57,8 @@ fn offset(text: &str, sign: char) -> Option<u32> {
 
 /// Tells the gate that `id` is being asked to stop, if `signal` is its stop signal. Gives nothing back by intent.
 ///
-/// The container's namespace is the last part of `root`: containerd keeps the runtime's state by namespace
-/// (`pkg/process/init.go`, `NewRunc`).
+/// A container that podman's or CRI-O's storage has is theirs; they say nothing of themselves on the command line. For any other the
+/// namespace is the last part of `root`: containerd keeps the runtime's state by namespace (`pkg/process/init.go`, `NewRunc`).
 pub(crate) fn announce(config: &Config, root: Option<&Path>, id: &OsStr, signal: &OsStr) {
     // Instant plus a fifth of a second: overflow is centuries away
     let deadline = Instant::now() + BOUND;
@@ -73,12 +73,15 @@ fn try_announce(
     deadline: Instant,
 ) -> Option<()> {
     let (id, signal) = (id.to_str()?, number(signal.to_str()?)?);
-    let namespace = root?.file_name()?.to_str()?;
-    let origin = Origin::new(namespace, id).ok()?;
     // first of all: without a gate nothing else needs to be found out
     let mut gate = connect(&config.control_socket)?;
+    let roots = config.roots();
+    let origin = match Origin::in_storage(&roots, id) {
+        Some(origin) => origin,
+        None => Origin::new(root?.file_name()?.to_str()?, id).ok()?,
+    };
     let left = deadline.saturating_duration_since(Instant::now());
-    let stop_signal = lazaret_image::stop_signal(&origin, &config.roots(), left).ok()?;
+    let stop_signal = lazaret_image::stop_signal(&origin, &roots, left).ok()?;
     if number(stop_signal.as_deref().unwrap_or("TERM"))? != signal {
         return None;
     }

@@ -62,7 +62,8 @@ impl Engine {
         )
     }
 
-    /// The engine's default runtime with its version, as `runc 1.1.5`.
+    /// The engine's default runtime with its version, as `runc 1.1.5`; the name alone when the engine knows no version, which it
+    /// says as the empty text or `N/A` (Docker `daemon/info_unix.go`).
     ///
     /// # Errors
     /// The engine does not say.
@@ -75,7 +76,7 @@ impl Engine {
             "ask the engine for its runtime's version",
             &["info", "--format", "{{.RuncCommit.ID}}"],
         )?;
-        Ok(format!("{name} {id}"))
+        Ok(runtime(&name, &id))
     }
 
     /// An image that is there already.
@@ -201,6 +202,27 @@ impl Engine {
     }
 }
 
+/// A runtime with its version, if there is one.
+fn runtime(name: &str, version: &str) -> String {
+    match version {
+        "" | "N/A" => name.to_owned(),
+        version => format!("{name} {version}"),
+    }
+}
+
 fn last_line(text: &str) -> &str {
     text.trim().lines().last().unwrap_or("it gave no reason")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_runtime_without_a_version_is_its_name() {
+        assert_eq!(runtime("runc", "1.1.5"), "runc 1.1.5");
+        for unknown in ["", "N/A"] {
+            assert_eq!(runtime("lazaret", unknown), "lazaret");
+        }
+    }
 }

@@ -5,23 +5,25 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
-fn kill(host: &Host, id: &str, signal: &str) -> Result<Run, Failure> {
-    let words = [
-        "--root",
-        "/run/docker/runtime-runc/moby",
-        "kill",
-        id,
-        signal,
-    ];
+/// What containerd says before the command for a container of Docker's.
+const MOBY: &[&str] = &["--root", "/run/docker/runtime-runc/moby"];
+
+fn kill(host: &Host, before: &[&str], id: &str, signal: &str) -> Result<Run, Failure> {
+    let words = [before, &["kill", id, signal]].concat();
     let run = host.run(&mut host.wrapper(), &words, "7")?;
     assert_eq!(run.status.code(), Some(7));
     assert_eq!(run.stderr, "complaint of the runtime\n");
-    assert_eq!(run.words(), Some(words.map(str::to_owned).to_vec()));
+    let same = words.into_iter().map(str::to_owned).collect();
+    assert_eq!(run.words(), Some(same));
     Ok(run)
 }
 
 /// What a gate hears during one kill; None when nobody called.
 fn heard(host: &Host, signal: &str) -> Result<Option<String>, Failure> {
+    heard_from(host, MOBY, signal)
+}
+
+fn heard_from(host: &Host, before: &[&str], signal: &str) -> Result<Option<String>, Failure> {
     let path = host.at("control.sock");
     let listener = UnixListener::bind(&path)?;
     let runtime_ran = host.at("record/words");
@@ -38,7 +40,7 @@ fn heard(host: &Host, signal: &str) -> Result<Option<String>, Failure> {
         (&stream).write_all(b"{\"type\":\"done\",\"v\":1}\n")?;
         Ok(Some(line))
     });
-    kill(host, ID, signal)?;
+    kill(host, before, ID, signal)?;
     // lets a gate go that nobody called; one that was called has hung up, and does not see it
     drop(UnixStream::connect(&path));
     std::fs::remove_file(path)?;
@@ -61,14 +63,37 @@ fn the_stop_signal_is_announced_before_it_is_sent() -> Result<(), Failure> {
     Ok(())
 }
 
+/// podman says no root, CRI-O its own.
+#[test]
+fn a_container_of_podmans_is_found_in_its_storage() -> Result<(), Failure> {
+    let host = Host::new()?;
+    let root = host.at("storage").display().to_string();
+    host.configure(&format!(
+        "podman_root = '{root}'\npodman_run = '{root}/run'"
+    ))?;
+    for before in [&[][..], &["--root", "/run/runc"]] {
+        assert_eq!(heard_from(&host, before, "3")?, None, "nobody's");
+    }
+    host.write(
+        &format!("storage/vfs-containers/{ID}/userdata/config.json"),
+        r#"{"annotations": {"org.opencontainers.image.stopSignal": "3"}}"#,
+    )?;
+    let line = format!("{{\"type\":\"stopping\",\"v\":1,\"container\":\"{ID}\"}}\n");
+    for before in [&[][..], &["--root", "/run/runc"]] {
+        assert_eq!(heard_from(&host, before, "QUIT")?, Some(line.clone()));
+        assert_eq!(heard_from(&host, before, "15")?, None);
+    }
+    Ok(())
+}
+
 #[test]
 fn no_gate_changes_nothing() -> Result<(), Failure> {
     let host = Host::new()?;
-    kill(&host, ID, "SIGQUIT")?;
+    kill(&host, MOBY, ID, "SIGQUIT")?;
     host.write("control.sock", "no socket")?;
-    kill(&host, ID, "SIGQUIT")?;
-    kill(&host, "../../etc", "SIGQUIT")?;
-    kill(&host, ID, "nonsense")?;
+    kill(&host, MOBY, ID, "SIGQUIT")?;
+    kill(&host, MOBY, "../../etc", "SIGQUIT")?;
+    kill(&host, MOBY, ID, "nonsense")?;
     Ok(())
 }
 
@@ -78,7 +103,7 @@ fn a_deaf_gate_does_not_hold_up_the_kill() -> Result<(), Failure> {
     // connections wait in the queue and are never accepted
     let _listener = UnixListener::bind(host.at("control.sock"))?;
     let started = Instant::now();
-    kill(&host, ID, "SIGQUIT")?;
+    kill(&host, MOBY, ID, "SIGQUIT")?;
     // the bound is 200 ms; the rest is for a busy machine
     assert!(started.elapsed() < Duration::from_secs(5));
     Ok(())

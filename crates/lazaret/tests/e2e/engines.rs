@@ -61,6 +61,14 @@ fn is_gone(node: &Node, id: &str) {
     });
 }
 
+/// The wrapper told the gate of the signal.
+#[track_caller]
+fn stopped_clean(node: &Node, id: &str) {
+    let phases = node.phases(id);
+    let last = phases.last().map(String::as_str).unwrap_or_default();
+    assert!(last.starts_with("serving>stopping ("), "{phases:?}");
+}
+
 /// podman with this runtime underneath: the whole life, and a container without papers.
 #[track_caller]
 fn podman_lives(runtime: &'static str, program: &str) {
@@ -90,6 +98,9 @@ fn podman_lives(runtime: &'static str, program: &str) {
     is_gone(&node, &id);
     let code = run(&mut podman.podman(&["inspect", "--format={{.State.ExitCode}}", "held"]));
     assert_eq!(code.good(), "0");
+    if runtime == "lazaret" {
+        stopped_clean(&node, &id);
+    }
 
     fs::remove_file(node.papers().join("bundle.json")).expect("it was there");
     let refused = [&["--name=refused"][..], &options[1..]].concat();
@@ -157,14 +168,7 @@ fn containerd_with_the_wrapper() {
     ]))
     .good();
     is_gone(&node, server.name);
-    // the wrapper tells the gate of the signal
-    let phases = node.phases(server.name);
-    assert!(
-        phases
-            .last()
-            .is_some_and(|last| last.starts_with("serving>stopping (")),
-        "{phases:?}"
-    );
+    stopped_clean(&node, server.name);
     fs::remove_file(node.papers().join("bundle.json")).expect("it was there");
     let options = ["--runc-binary", wrapper.as_str()];
     let (refused, _) = Task::run(&node.path(""), "wrapped-refused", &options);
@@ -187,13 +191,7 @@ fn docker_with_crun_under_the_wrapper() {
     node.start();
     let server = node.berth(&[]);
     docker_lives(&node, &server);
-    let phases = node.phases(&server.0);
-    assert!(
-        phases
-            .last()
-            .is_some_and(|last| last.starts_with("serving>stopping (")),
-        "{phases:?}"
-    );
+    stopped_clean(&node, &server.0);
 }
 
 #[track_caller]

@@ -1,6 +1,8 @@
 //! Reads the event log from where it was left, over turns of the log and restarts.
 //!
 //! A log file is known by the SHA-256 of its first line, which neither a rename nor a copy changes; a place is that and a byte.
+//! After a power failure a file may be shorter than what was read of it, or have other lines there: it is known by the line that was
+//! read last, and read from its beginning then. What had arrived already has the same ids.
 //! The log's writer turns `LOG` over to `LOG.1`, that to `LOG.2` and so on; each of them is read to its end before the next.
 //! It never writes, and never waits for the writer.
 
@@ -28,18 +30,50 @@ pub(super) struct Cursor {
     pub(super) log: [u8; 32],
     /// The byte at which the next line begins.
     pub(super) offset: u64,
+    /// The line before it; none at the beginning of the file.
+    #[serde(default)]
+    pub(super) last: Option<Last>,
+}
+
+impl Cursor {
+    /// The beginning of a file.
+    const fn begin(log: [u8; 32]) -> Cursor {
+        Cursor {
+            log,
+            offset: 0,
+            last: None,
+        }
+    }
+
+    /// The place of the line that begins here.
+    pub(super) const fn place(&self) -> Place {
+        Place {
+            log: self.log,
+            offset: self.offset,
+        }
+    }
+}
+
+/// A line that was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Last {
+    /// The byte at which it begins.
+    pub(super) begin: u64,
+    /// SHA-256 of it, with its end.
+    pub(super) digest: [u8; 32],
 }
 
 /// What one step found.
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    /// Events in the order of the log, each with its place.
-    pub(super) events: Vec<(Event, Place)>,
+    /// Events in the order of the log, each with where it stands.
+    pub(super) events: Vec<(Event, Cursor)>,
     /// Where to go on after all of them.
     pub(super) cursor: Option<Cursor>,
     /// Where the first of them stands, when there is a gap before it.
     pub(super) start: Option<Cursor>,
-    /// The file in which the last step ended is gone: what it had besides is not known.
+    /// The file in which the last step ended is gone, or is not what it was: what it had besides is not known.
     pub(super) gap: bool,
     /// Lines that are no events: cut by a full disk, or of another version.
     pub(super) unreadable: u64,
@@ -61,49 +95,56 @@ pub(super) fn read(log: &Path, cursor: Option<Cursor>, max: usize) -> io::Result
         cursor,
         ..Found::default()
     };
-    let known = cursor.and_then(|cursor| {
+    let mut first = 0;
+    let mut from = None;
+    if let Some(cursor) = cursor {
         // Of several alike the newest: it was written last.
-        let at = generations.iter().rposition(|g| g.log == cursor.log)?;
-        Some((at, cursor.offset))
-    });
-    let (first, mut offset) = known.unwrap_or((0, 0));
-    if cursor.is_some()
-        && known.is_none()
-        && let Some(oldest) = generations.first()
-    {
-        found.gap = true;
-        found.start = Some(Cursor {
-            log: oldest.log,
-            offset: 0,
-        });
+        let at = generations.iter().rposition(|g| g.log == cursor.log);
+        first = at.unwrap_or(0);
+        let generation = generations.get(first);
+        from = match generation {
+            Some(generation) if at.is_some() && goes_on(&generation.file, cursor)? => Some(cursor),
+            _ => None,
+        };
+        if from.is_none()
+            && let Some(generation) = generation
+        {
+            found.gap = true;
+            found.start = Some(Cursor::begin(generation.log));
+        }
     }
     let mut left = STEP;
     for generation in generations.into_iter().skip(first) {
-        let start = offset;
-        offset = lines(generation, start, max, left, &mut found)?;
-        left = left.saturating_sub(offset.saturating_sub(start));
+        let from = from.take().unwrap_or(Cursor::begin(generation.log));
+        let read = lines(generation.file, from, max, left, &mut found)?;
+        left = left.saturating_sub(read);
         if left == 0 || found.events.len() >= max {
             break;
         }
-        offset = 0;
     }
     Ok(found)
 }
 
-/// Takes whole lines of one file; where the next one begins.
-fn lines(
-    generation: Generation,
-    start: u64,
-    max: usize,
-    left: u64,
-    found: &mut Found,
-) -> io::Result<u64> {
-    let Generation { file, log } = generation;
-    let mut offset = start;
-    let mut input = BufReader::new(file);
-    input.seek(SeekFrom::Start(start))?;
+/// Whether the line that was read last stands where it stood.
+fn goes_on(file: &File, cursor: Cursor) -> io::Result<bool> {
+    let Some(last) = cursor.last else {
+        return Ok(cursor.offset == 0);
+    };
     let mut line = Vec::new();
-    while found.events.len() < max && offset.saturating_sub(start) < left {
+    let mut input = file;
+    input.seek(SeekFrom::Start(last.begin))?;
+    let length = cursor.offset.saturating_sub(last.begin);
+    io::Read::read_to_end(&mut io::Read::take(input, length.min(MAX_LINE)), &mut line)?;
+    Ok(line.len() as u64 == length && <[u8; 32]>::from(Sha256::digest(&line)) == last.digest)
+}
+
+/// Takes whole lines of one file; how many bytes they are.
+fn lines(file: File, start: Cursor, max: usize, left: u64, found: &mut Found) -> io::Result<u64> {
+    let mut cursor = start;
+    let mut input = BufReader::new(file);
+    input.seek(SeekFrom::Start(start.offset))?;
+    let mut line = Vec::new();
+    while found.events.len() < max && cursor.offset.saturating_sub(start.offset) < left {
         line.clear();
         let read = io::Read::take(&mut input, MAX_LINE).read_until(b'\n', &mut line)?;
         let whole = line.last() == Some(&b'\n');
@@ -112,15 +153,22 @@ fn lines(
             break;
         }
         match serde_json::from_slice::<Event>(&line) {
-            Ok(event) if whole => found.events.push((event, Place { log, offset })),
+            Ok(event) if whole => found.events.push((event, cursor)),
             _ if line.trim_ascii().is_empty() => {}
             _ => found.unreadable = found.unreadable.saturating_add(1),
         }
-        // A file's length fits 64 bits.
-        offset = offset.saturating_add(read as u64);
+        cursor = Cursor {
+            log: start.log,
+            // A file's length fits 64 bits.
+            offset: cursor.offset.saturating_add(read as u64),
+            last: Some(Last {
+                begin: cursor.offset,
+                digest: Sha256::digest(&line).into(),
+            }),
+        };
     }
-    found.cursor = Some(Cursor { log, offset });
-    Ok(offset)
+    found.cursor = Some(cursor);
+    Ok(cursor.offset.saturating_sub(start.offset))
 }
 
 /// How often the files are looked at again when the log is turned over meanwhile.
@@ -257,7 +305,7 @@ mod tests {
         assert_eq!(numbers(&first), [1]);
         let second = read(&log, first.cursor, ALL).expect("read");
         assert_eq!(numbers(&second), [2]);
-        assert_ne!(first.events[0].1, second.events[0].1);
+        assert_ne!(first.events[0].1.place(), second.events[0].1.place());
         // half a line waits for its other half
         let (half, rest) = (&line(3)[..20], &line(3)[20..]);
         append(&log, half);
@@ -341,6 +389,57 @@ mod tests {
         let after = read(&log, first.cursor, ALL).expect("read");
         assert_eq!((numbers(&after), after.gap), (vec![2], true));
         assert!(!read(&log, after.cursor, ALL).expect("read").gap);
+    }
+
+    /// A power failure takes back what was written last; what is written then stands below the cursor.
+    #[test]
+    fn a_file_that_is_shorter_or_other_than_it_was_is_read_again() {
+        let folder = tempfile::tempdir().expect("folder");
+        let log = folder.path().join("events.jsonl");
+        let text = |numbers: &[u32]| numbers.iter().copied().map(line).collect::<String>();
+        let write = |numbers: &[u32]| std::fs::write(&log, text(numbers)).expect("written");
+        write(&[1, 2, 3, 4]);
+        let before = read(&log, None, ALL).expect("read");
+        let go_on = || {
+            let found = read(&log, before.cursor, ALL).expect("read");
+            if found.gap {
+                let start = found.start.expect("a gap is counted with where it goes on");
+                assert_eq!((start.offset, start.last), (0, None));
+            }
+            (numbers(&found), found.gap, found.cursor)
+        };
+        // as it was
+        assert_eq!(go_on(), (vec![], false, before.cursor));
+        // shorter, also in the middle of a line
+        write(&[1, 2]);
+        assert_eq!((go_on().0, go_on().1), (vec![1, 2], true));
+        std::fs::write(&log, &text(&[1, 2, 3])[..text(&[1, 2]).len() + 9]).expect("written");
+        assert_eq!((go_on().0, go_on().1), (vec![1, 2], true));
+        // shorter, and written on up to the very byte and over it
+        write(&[1, 2, 5, 6]);
+        assert_eq!((go_on().0, go_on().1), (vec![1, 2, 5, 6], true));
+        write(&[1, 2, 5, 6, 7]);
+        let (found, gap, cursor) = go_on();
+        assert_eq!((found, gap), (vec![1, 2, 5, 6, 7], true));
+        // longer lines: the cursor is in the middle of one
+        write(&[1, 2, 100_000, 6, 7]);
+        assert_eq!((go_on().0, go_on().1), (vec![1, 2, 100_000, 6, 7], true));
+        // what had arrived arrives under the same place
+        let again = read(&log, before.cursor, ALL).expect("read");
+        let places = |found: &Found| {
+            let places = found.events.iter().map(|(_, cursor)| cursor.place());
+            places.take(2).collect::<Vec<_>>()
+        };
+        assert_eq!(places(&again), places(&before));
+        // told once
+        write(&[1, 2, 5, 6, 7, 8]);
+        let once = read(&log, cursor, ALL).expect("read");
+        assert_eq!((numbers(&once), once.gap), (vec![8], false));
+        // an older file that was cut, and what came after it
+        write(&[1, 2]);
+        turn_over(&log, 9);
+        append(&log, &line(9));
+        assert_eq!((go_on().0, go_on().1), (vec![1, 2, 9], true));
     }
 
     #[test]

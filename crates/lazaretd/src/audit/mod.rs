@@ -290,17 +290,14 @@ impl Reader {
         let moved = found.cursor != cursor;
         let mut entries: Vec<Value> = Vec::new();
         let (mut bytes, mut next) = (0_usize, found.cursor);
-        for (event, place) in &found.events {
-            let Some(resource) = audit_event(event, &self.node, place) else {
+        for (event, cursor) in &found.events {
+            let Some(resource) = audit_event(event, &self.node, &cursor.place()) else {
                 continue;
             };
             bytes = bytes.saturating_add(resource.to_string().len());
             if bytes > MAX_BATCH && !entries.is_empty() {
                 // The rest is read again.
-                next = Some(follow::Cursor {
-                    log: place.log,
-                    offset: place.offset,
-                });
+                next = Some(*cursor);
                 break;
             }
             entries.push(resource);

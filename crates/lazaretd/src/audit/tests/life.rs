@@ -175,6 +175,26 @@ fn a_log_that_was_turned_over_unread_is_told_as_a_gap() {
 }
 
 #[test]
+fn lines_below_the_cursor_arrive_after_a_power_failure() {
+    let fake = Fake::start(Scenario::Correct);
+    let stage = Stage::new(&fake);
+    stage.events("c", 0..5);
+    let export = stage.export();
+    wait(&export, "posted", |m| m.posted == 5);
+    stop(export);
+    let text = std::fs::read_to_string(stage.log()).expect("a log");
+    let kept: usize = text.split_inclusive('\n').take(3).map(str::len).sum();
+    std::fs::write(stage.log(), &text[..kept]).expect("cut");
+    stage.events("d", 10..12);
+    let export = stage.export();
+    // the loss itself is told in the log, and arrives too
+    wait(&export, "posted and told", |m| m.gaps == 1 && m.posted == 6);
+    assert_eq!(times(&fake, "d").len(), 2);
+    assert_eq!(times(&fake, "c").len(), 5, "no duplicates on the server");
+    stop(export);
+}
+
+#[test]
 fn only_one_process_exports() {
     let fake = Fake::start(Scenario::Correct);
     let stage = Stage::new(&fake);
@@ -274,6 +294,7 @@ fn a_batch_written_before_the_state_is_found() {
     let cursor = super::super::follow::Cursor {
         log: [1; 32],
         offset: 77,
+        last: None,
     };
     queue
         .push(vec![json!({"id": "x"})], Some(cursor))

@@ -3,7 +3,7 @@
 use super::super::Pace;
 use super::super::spawn_at;
 use super::stage::{QUICK, Stage, stop, wait};
-use lazaret_fhir::audit::{Place, audit_event};
+use lazaret_fhir::audit::audit_event;
 use serde_json::Value;
 use std::time::Duration;
 use ureq::Agent;
@@ -42,8 +42,8 @@ fn what_is_posted_can_be_read_back() {
     assert_eq!(count(), 250);
     // The one in the middle, as it was made.
     let found = super::super::follow::read(&stage.log(), None, 1000).expect("read");
-    let (event, place): &(_, Place) = &found.events[125];
-    let made = audit_event(event, &stage.settings.node, place).expect("exported");
+    let (event, cursor) = &found.events[125];
+    let made = audit_event(event, &stage.settings.node, &cursor.place()).expect("exported");
     let stored = get(&format!(
         "AuditEvent/{}",
         made["id"].as_str().expect("an id")
