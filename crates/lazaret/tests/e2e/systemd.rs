@@ -1,4 +1,5 @@
-//! The service's unit under a real systemd: hardened as it is, the gate does its work, and comes back when it is killed.
+//! The packaged units under a real systemd: the gate starts when a runtime comes, hardened as it is, and a container lives over
+//! its restarts, crashes and hangs, as systemd keeps its listener.
 //!
 //! systemd runs as process 1 of namespaces of its own, with its own `/run`, `/etc/systemd/system` and `/var/lib`, and a part of
 //! the machine's cgroups that is removed afterwards; nothing but these units and `basic.target` is started. podman and crun
@@ -7,12 +8,22 @@
 use crate::learn::learnt;
 use crate::node::Node;
 use crate::podman::{Podman, storage};
-use crate::world::{Ours, Said, made, run, wait_for, world};
+use crate::world::{Ours, Said, get, made, run, wait_for, world};
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+const UNITS: [&str; 3] = [
+    "lazaretd.service",
+    "lazaretd.socket",
+    "lazaretd-control.socket",
+];
 
 /// Units that would reach for the machine: devices, modules, the clock, the journal, mounts.
 const MASKED: &str = "dev-hugepages.mount dev-mqueue.mount getty.target modprobe@.service proc-sys-fs-binfmt_misc.automount \
@@ -62,22 +73,20 @@ impl Systemd {
         for name in MASKED.split_whitespace() {
             symlink("/dev/null", units.join(name)).expect("masked");
         }
-        // the gate makes its sockets itself and says nothing of its start: without the socket units, and not awaited
         let packaged = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/systemd");
-        let unit = fs::read_to_string(packaged.join("lazaretd.service")).expect("the unit");
-        let lines = unit.lines().filter(|line| !line.contains(".socket"));
-        let text = lines.collect::<Vec<_>>().join("\n") + "\n";
-        let text = text.replace("Type=notify", "Type=exec");
-        fs::write(units.join("lazaretd.service"), text).expect("written");
-        let drop_in = units.join("lazaretd.service.d");
-        fs::create_dir(&drop_in).expect("a folder");
-        let text = format!(
-            "[Service]\nExecStart=\nExecStart={} --config {} --store {}\n",
+        let program = format!(
+            "ExecStart={} --config {} --store {} ",
             world().program("lazaretd").display(),
             node.path("lazaretd.toml").display(),
             node.path("store").display(),
         );
-        fs::write(drop_in.join("test.conf"), text).expect("written");
+        for name in UNITS {
+            let text = fs::read_to_string(packaged.join(name)).expect("the unit");
+            let text = text.replace("ExecStart=/usr/bin/lazaretd ", &program);
+            // a gate that hangs is noticed while the test waits
+            let text = text.replace("WatchdogSec=30s", "WatchdogSec=2s");
+            fs::write(units.join(name), text).expect("written");
+        }
         let own = fs::read_to_string("/proc/self/cgroup").expect("/proc");
         let own = own
             .lines()
@@ -128,6 +137,12 @@ impl Systemd {
         said.good().to_owned()
     }
 
+    /// Descriptors that systemd keeps for it.
+    fn stored(&self) -> u32 {
+        let stored = self.property("NFileDescriptorStore");
+        stored.parse().expect("a number")
+    }
+
     /// What `lazaret status` says of a container.
     fn status(&self, id: &str) -> Option<Value> {
         let mut status = self.inside(world().program("lazaret"));
@@ -165,43 +180,105 @@ impl Drop for Systemd {
     }
 }
 
+/// Asks berth's server without a pause; how many answers were no answers, and how many there were.
+struct Visitor {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<(u32, u32)>,
+}
+
+impl Visitor {
+    fn begin(pid: u32) -> Visitor {
+        let stop = Arc::new(AtomicBool::new(false));
+        let until = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let (mut failed, mut all) = (0, 0);
+            while !until.load(Ordering::Relaxed) {
+                all += 1;
+                failed += u32::from(get(pid, "/ready").is_none_or(|(status, _)| status != 200));
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            (failed, all)
+        });
+        Visitor { stop, thread }
+    }
+
+    fn end(self) -> (u32, u32) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().expect("visited")
+    }
+}
+
 #[test]
 #[ignore = "needs the engines of cargo xtask test"]
-fn the_hardened_service_does_its_work_and_comes_back() {
+fn a_container_lives_over_restarts_crashes_and_hangs_of_the_service() {
     let node = Node::new();
     let bundle = node.sign(&learnt().policy, "site");
     let mut install = world().lazaret(&["bundle", "install"]);
     install.arg(&bundle).arg("--store").arg(node.path("store"));
     run(install.args(["--listener", "/run/lazaret/gate.sock"])).good();
-    let storage = storage(&node.path("podman"), '-');
-    fs::write(node.path("lazaretd.toml"), storage).expect("written");
     let profile = node.papers().join("profile.json");
     let option = format!("--security-opt=seccomp={}", profile.display());
+    let storage = storage(&node.path("podman"), '-');
+    fs::write(node.path("lazaretd.toml"), storage).expect("written");
 
     let systemd = Systemd::boot(&node);
-    systemd.systemctl(&["start", "lazaretd"]).good();
+    let log = || fs::read_to_string(node.path("systemd.log")).unwrap_or_default();
+    let sockets = ["start", "lazaretd.socket", "lazaretd-control.socket"];
+    systemd.systemctl(&sockets).good();
+    assert_eq!(systemd.property("ActiveState"), "inactive");
+    // the runtime's connection starts the gate, and waits for it
     let podman = Podman::beside(&node, systemd.pid, "crun");
-    for name in ["first", "second"] {
-        let name = format!("--name={name}");
-        let said = podman.start(&[&name, "--cgroups=disabled", &option]);
-        let id = said.good().to_owned();
-        systemd.wait_serving(&id, &node);
-        assert_eq!(made(podman.pid(), "getpriority"), (-1, 1));
+    let start = |name: &str| {
+        let said = podman.start(&[&format!("--name={name}"), "--cgroups=disabled", &option]);
+        said.good().to_owned()
+    };
+    let id = start("held");
+    systemd.wait_serving(&id, &node);
+    assert_eq!(systemd.property("ActiveState"), "active");
+    let held = || {
         assert_eq!(made(podman.pid(), "getppid"), (0, 0));
-        run(&mut podman.podman(&["stop", "--time=30", &name[7..]])).good();
+        // ENOSYS, 38, is what it would be without the listener
+        made(podman.pid(), "getpriority")
+    };
+    assert_eq!(held(), (-1, 1));
+    assert_eq!(systemd.stored(), 1);
 
+    let visitor = Visitor::begin(podman.pid());
+    for way in ["restart", "KILL", "restart", "KILL", "KILL", "STOP"] {
         let before = systemd.property("MainPID");
-        let gate = format!("/proc/{before}/status");
-        let status = run(systemd.inside("cat").arg(gate));
+        let status = format!("/proc/{before}/status");
+        let status = run(systemd.inside("cat").arg(status));
         assert!(status.good().contains("\nSeccomp:\t0\n"), "{status:?}");
         assert!(status.good().contains("\nNoNewPrivs:\t1\n"), "{status:?}");
-        let kill = ["kill", "--signal=KILL", "lazaretd"];
-        systemd.systemctl(&kill).good();
+        let signal = format!("--signal={way}");
+        let said = match way {
+            "restart" => systemd.systemctl(&["restart", "lazaretd"]),
+            _ => systemd.systemctl(&["kill", "--kill-who=main", &signal, "lazaretd"]),
+        };
+        said.good();
+        // also while there is no gate: it is waited for
+        assert_eq!(held(), (-1, 1), "{way}: {}", log());
         wait_for("another gate", || {
             let now = systemd.property("MainPID");
-            let answers = systemd.status("").is_none() && now != "0" && now != before;
-            answers.then_some(())
+            (now != "0" && now != before).then_some(())
         });
+        systemd.wait_serving(&id, &node);
+        assert_eq!(held(), (-1, 1), "{way}: {}", log());
+        assert_eq!(systemd.stored(), 1, "{way}");
     }
-    assert_eq!(systemd.property("NRestarts"), "2");
+    // since the last restart by hand: two were killed, and one did not say that it was alive
+    assert_eq!(systemd.property("NRestarts"), "3", "{}", log());
+    let (failed, all) = visitor.end();
+    assert!(failed == 0 && all > 100, "{failed} of {all} failed");
+    run(&mut podman.podman(&["stop", "--time=30", "held"])).good();
+    wait_for("empty store", || (systemd.stored() == 0).then_some(()));
+
+    // a stop for good: nobody keeps the listener, and what is asked fails at once
+    let id = start("left");
+    systemd.wait_serving(&id, &node);
+    assert_eq!(held(), (-1, 1));
+    let stop = [&["stop"][..], &UNITS].concat();
+    systemd.systemctl(&stop).good();
+    assert_eq!(systemd.property("ActiveState"), "inactive");
+    assert_eq!(made(podman.pid(), "getpriority"), (-1, 38), "{}", log());
 }
