@@ -1,4 +1,4 @@
-//! The gate itself: killed under a container, started twice, started where others can look in.
+//! The gate itself: killed under a container whose listener is kept or not, started twice, started where others can look in.
 
 use crate::learn::learnt;
 use crate::node::{Node, private};
@@ -10,8 +10,39 @@ const ENOSYS: (i64, i64) = (-1, 38);
 
 #[test]
 #[ignore = "needs the engines of cargo xtask test"]
-fn a_server_whose_gate_died_serves_on_and_asks_in_vain() {
+fn a_server_whose_gate_died_is_held_by_the_next_one() {
     let mut node = Node::with(&learnt().policy);
+    let server = node.serving();
+    for _ in 0..3 {
+        node.kill();
+        assert_eq!(world().call("getppid"), (0, 0));
+        let asked = std::thread::spawn(|| world().call("getpriority"));
+        node.start();
+        assert_eq!(asked.join().expect("answered"), (-1, 1));
+        let status = node.status(&server.0).expect("it is known");
+        assert_eq!(status["state"]["phase"], "serving");
+        let probe = server.probe(&["getpriority"]);
+        assert!(probe.good().contains("\"errno\": 1"), "{probe:?}");
+    }
+    let events = node.events(&server.0);
+    let of = |kind: &str| events.iter().filter(|event| event["type"] == kind).count();
+    assert_eq!((of("taken_over"), of("unsupervised")), (3, 0));
+    world().docker(&["stop", &server.0]).good();
+    assert_eq!(server.inspect("{{.State.ExitCode}}"), "0");
+    wait_for("end of the container", || {
+        node.status(&server.0).is_none().then_some(())
+    });
+}
+
+#[test]
+#[ignore = "needs the engines of cargo xtask test"]
+fn a_server_whose_gate_died_serves_on_and_asks_in_vain() {
+    let mut node = Node::new();
+    node.install(&learnt().policy);
+    // nothing is kept
+    let mut gate = node.gate();
+    gate.args(["--hold-for", "0"]);
+    node.start_as(gate);
     let server = node.serving();
     node.kill();
     assert_eq!(world().call("getppid"), (0, 0));
