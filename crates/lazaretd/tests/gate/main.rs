@@ -3,13 +3,18 @@
 //! Needs root: pid namespaces, and a gate that may read other users' processes.
 
 mod daemon;
+mod lives;
 mod nameless;
 mod node;
+mod paper;
+mod permits;
 mod phases;
 mod refusals;
+mod revisions;
 mod runc;
 mod server;
 mod take_over;
+mod triggers;
 
 /// Runs in a container only, see [`node`].
 #[test]

@@ -4,11 +4,12 @@
 //! `unshare --pid --fork`: process 1 of a pid namespace of its own. It loads the filter, says the listener's number,
 //! waits, and executes `/bin/sh`, which takes commands from its standard input.
 
+use crate::paper::IMAGE;
+pub(crate) use crate::paper::{Paper, STARTUP};
 use lazaret_bundle::key::{Algorithm, PrivateKey, file};
 use lazaret_core::digest::Digest;
 use lazaret_core::filter::compile::compile;
 use lazaret_core::filter::program::Program;
-use lazaret_core::format::policy::PolicyV1;
 use lazaret_core::policy::Policy;
 use lazaret_kernel::{load, pidfd};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
@@ -32,42 +33,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A container and its image as Docker 20.10 recorded them.
 const DOCKER: &str = include_str!("../../../../tests/vectors/engines/docker-config.v2.json");
-const IMAGE: &[u8] = include_bytes!("../../../../tests/vectors/engines/image-config.json");
 const RECORDED_ID: &str = "1f0a23d70766c7302ccf646d56f5ea5412af8365e479b55a756e43dd22ba0730";
-
-/// What a shell needs to come up. `chdir` is the call to try: a builtin of the shell makes it.
-pub(crate) const STARTUP: &[&str] = &[
-    "access",
-    "arch_prctl",
-    "brk",
-    "chdir",
-    "execve",
-    "faccessat",
-    "faccessat2",
-    "fstat",
-    "getcwd",
-    "getegid",
-    "geteuid",
-    "getgid",
-    "getpid",
-    "getppid",
-    "getrandom",
-    "getuid",
-    "ioctl",
-    "mmap",
-    "mprotect",
-    "munmap",
-    "openat",
-    "poll",
-    "pread64",
-    "prlimit64",
-    "rseq",
-    "rt_sigaction",
-    "rt_sigprocmask",
-    "set_robust_list",
-    "set_tid_address",
-    "uname",
-];
 
 /// Whether this test cannot run here; says why.
 pub(crate) fn skipped() -> bool {
@@ -117,58 +83,6 @@ impl Drop for Ours {
         // it may have ended already
         drop(self.0.kill());
         drop(self.0.wait());
-    }
-}
-
-/// What a policy for a test says.
-pub(crate) struct Paper {
-    pub(crate) mode: &'static str,
-    pub(crate) serving_port: Option<u16>,
-    pub(crate) image: Digest,
-    pub(crate) kernel: &'static str,
-}
-
-impl Default for Paper {
-    fn default() -> Paper {
-        Paper {
-            mode: "enforce",
-            serving_port: None,
-            image: Digest::of(IMAGE),
-            kernel: ">=5.11",
-        }
-    }
-}
-
-impl Paper {
-    pub(crate) fn policy(&self) -> Policy {
-        let exec: Vec<_> = STARTUP.iter().filter(|name| **name != "chdir").collect();
-        let mut policy = json!({
-            "apiVersion": "lazaret.dev/v1",
-            "kind": "SyscallPolicy",
-            "metadata": {"name": "test", "revision": 3},
-            "image": {"name": "example/test", "digests": [self.image]},
-            "environment": {
-                "arch": "x86_64", "kernel": self.kernel, "noNewPrivileges": false, "runtimes": ["test 1"]
-            },
-            "mode": self.mode,
-            "ceiling": "default",
-            "otherwise": {"action": "errno", "errno": "EPERM"},
-            "rules": [
-                {
-                    "allow": ["close", "dup2", "exit", "exit_group", "fcntl", "newfstatat", "read", "restart_syscall",
-                              "rt_sigreturn", "write"],
-                    "why": "a shell that reads commands"
-                },
-                {"allow": STARTUP, "until": "serving", "why": "a shell that comes up"},
-                {"allow": exec, "during": ["exec"], "why": "another shell, which may not go elsewhere"},
-            ],
-        });
-        if let Some(port) = self.serving_port {
-            let http = json!({"path": "/metadata", "port": port, "status": 200});
-            policy["phases"] = json!({"serving": {"when": {"http": http, "settle": "50ms"}}});
-        }
-        let wire: PolicyV1 = serde_json::from_value(policy).expect("the language");
-        Policy::try_from(wire).expect("a good policy")
     }
 }
 
@@ -404,6 +318,18 @@ impl Node {
         sandbox
     }
 
+    /// A container of its own in the pid namespace of another (`docker run --pid=container:`): its first process is not
+    /// the namespace's.
+    pub(crate) fn create_inside(&self, other: &Sandbox, policy: &Policy) -> Sandbox {
+        let program = compile(&policy.kernel_table()).expect("compiled");
+        let namespace = format!("--pid=/proc/{}/ns/pid", other.pid);
+        let enter = ["nsenter", &namespace, "--"];
+        let id = self.docker_container();
+        let sandbox = Sandbox::start(self.folder.path(), &id, &enter, &program);
+        self.hand_over(&sandbox, &policy.digest().to_string(), "creating");
+        sandbox
+    }
+
     /// A process for a container, in the pid namespace of process `of`, that was not handed over yet.
     pub(crate) fn entered(&self, container: &Sandbox, of: u32, program: &Program) -> Sandbox {
         let namespace = format!("--pid=/proc/{of}/ns/pid");
@@ -550,7 +476,8 @@ impl Sandbox {
         self.send("go\n");
     }
 
-    fn send(&mut self, text: &str) {
+    /// Lets its shell do this.
+    pub(crate) fn send(&mut self, text: &str) {
         let stdin = self.stdin.as_mut().expect("open");
         stdin.write_all(text.as_bytes()).expect("it reads");
     }

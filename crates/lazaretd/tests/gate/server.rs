@@ -43,4 +43,9 @@ impl Server {
     pub(crate) fn be_ready(&self) {
         self.ready.store(true, Ordering::SeqCst);
     }
+
+    /// Until it is told otherwise again.
+    pub(crate) fn be_down(&self) {
+        self.ready.store(false, Ordering::SeqCst);
+    }
 }
