@@ -6,6 +6,7 @@ use crate::readiness::{self, Where};
 use lazaret_core::event::What;
 use lazaret_core::life::{ByHandError, Effect, Input};
 use lazaret_kernel::netns::NetworkNamespace;
+use lazaret_kernel::process::{self, Identity};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,25 +75,12 @@ impl Daemon {
     }
 
     fn ask_readiness(self: &Arc<Self>, container: &Arc<Container>) {
-        match NetworkNamespace::of(container.first.pid) {
-            Ok(namespace) => {
-                let asking =
-                    Arc::clone(self).until_ready(Arc::clone(container), Arc::new(namespace));
-                container.keep_readiness(self.runtime.spawn(asking).abort_handle());
-            }
-            Err(error) => tracing::error!(
-                "container {} stays in startup: {:#}",
-                container.id,
-                anyhow::Error::from(error)
-            ),
-        }
+        let asking = Arc::clone(self).until_ready(Arc::clone(container));
+        container.keep_readiness(self.runtime.spawn(asking).abort_handle());
     }
 
-    async fn until_ready(
-        self: Arc<Self>,
-        container: Arc<Container>,
-        namespace: Arc<NetworkNamespace>,
-    ) {
+    async fn until_ready(self: Arc<Self>, container: Arc<Container>) {
+        let mut namespace = None;
         let mut interval = tokio::time::interval(readiness::INTERVAL);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut said = None;
@@ -108,9 +96,19 @@ impl Daemon {
             let Some(serving) = papers.in_force.policy.serving() else {
                 continue;
             };
+            let found = match &namespace {
+                Some(found) => Arc::clone(found),
+                None => match network(container.first) {
+                    Ok(found) => Arc::clone(namespace.insert(found)),
+                    Err(error) => {
+                        once(&container, &mut said, error);
+                        continue;
+                    }
+                },
+            };
             let trigger = serving.trigger.clone();
             let place = Where {
-                namespace: Arc::clone(&namespace),
+                namespace: found,
                 engine: papers.engine,
                 id: container.id.clone(),
                 docker_socket: self.config.docker_socket.clone(),
@@ -125,14 +123,7 @@ impl Daemon {
                 Ok(Ok(false)) => {
                     self.happened(&container, Input::NotReady);
                 }
-                Ok(Err(error)) => {
-                    let text = format!("{:#}", anyhow::Error::from(error));
-                    // once, not four times a second
-                    if said.as_ref() != Some(&text) {
-                        tracing::warn!("container {}: {text}", container.id);
-                        said = Some(text);
-                    }
-                }
+                Ok(Err(error)) => once(&container, &mut said, error.into()),
                 Err(error) => tracing::error!("container {}: {error}", container.id),
             }
         }
@@ -153,5 +144,23 @@ impl Daemon {
             }
         });
         container.keep_timer(task.abort_handle());
+    }
+}
+
+/// The network of a container, by its first process. While another thread than the first of that process executes a program, the
+/// process has none for a moment (`de_thread` in the kernel's `fs/exec.c` lets the first thread end): ask again.
+fn network(first: Identity) -> anyhow::Result<Arc<NetworkNamespace>> {
+    let namespace = NetworkNamespace::of(first.pid)?;
+    // looked at afterwards: it was this process's, not one's that has its number now
+    anyhow::ensure!(process::is_alive(first), "its first process is gone");
+    Ok(Arc::new(namespace))
+}
+
+/// Says why nobody can be asked: once, not four times a second.
+fn once(container: &Container, said: &mut Option<String>, error: anyhow::Error) {
+    let text = format!("{error:#}");
+    if said.as_ref() != Some(&text) {
+        tracing::warn!("container {} stays in startup: {text}", container.id);
+        *said = Some(text);
     }
 }

@@ -142,6 +142,11 @@ impl Opened {
             };
             self.daemon.events.tell(&container.id, what);
         }
-        container.phase() == Phase::Startup
+        let again = container.phase() == Phase::Startup;
+        // before the answer: a daemon after this one must not find it serving, with a restart to spare
+        if again && let Err(error) = self.daemon.save_now(container) {
+            tracing::error!("{:#}", anyhow::Error::from(error));
+        }
+        again
     }
 }

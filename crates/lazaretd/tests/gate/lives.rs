@@ -14,6 +14,7 @@ const CHILDREN: &[&str] = &[
     "pipe2",
     "rt_sigaction",
     "rt_sigsuspend",
+    "set_robust_list",
     "setpgid",
     "vfork",
     "wait4",

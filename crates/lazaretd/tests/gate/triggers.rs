@@ -109,7 +109,11 @@ fn during_the_dwell_denials_are_told_and_then_they_bite() {
         (&told["call"], &told["phase"], &told["enforced"]),
         (&json!("chdir"), &json!("serving"), &json!(false))
     );
-    // one that takes over in the middle goes on dwelling
+    // one that takes over in the middle dwells
+    let begin = Instant::now();
+    while !node.is_recorded("dwelling", &container.id) {
+        assert!(begin.elapsed() < crate::node::PATIENCE, "no record of it");
+    }
     node.kill();
     node.start();
     let mut events = node.watch();
