@@ -106,6 +106,10 @@ fn a_call_is_continued_or_fails_as_answered() {
     );
     assert!(!listener.is_valid(asked.id));
 
+    // which changes who runs where, and no answer
+    listener
+        .wake_synchronously()
+        .expect("taken, or unknown to the kernel");
     confined.tell("call");
     let asked = wait(&listener);
     let answered = listener.respond(asked.id, Answer::Errno(libc::EACCES as u16));

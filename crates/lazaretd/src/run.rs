@@ -14,7 +14,7 @@ use crate::socket::{Access, Afterwards, Claim, Locked, Made, Place, SocketError}
 use crate::{accept, audit, events};
 use anyhow::Context as _;
 use lazaret_core::event::What;
-use lazaret_kernel::fds;
+use lazaret_kernel::{fds, memory};
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit};
 use std::os::fd::AsFd as _;
@@ -23,6 +23,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
+
+/// Threads for everything that is neither an answer nor blocks. Few, as each may have memory of its own.
+const WORKERS: usize = 2;
+
+/// Arenas of the allocator. By default each of the threads that check papers would keep what one check took.
+const ARENAS: i32 = 2;
 
 /// How long work on other threads may go on after the signal to stop.
 const SHUTDOWN: Duration = Duration::from_secs(1);
@@ -36,6 +42,7 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
         rustix::process::geteuid().is_root(),
         "must run as root: it reads the filters of other users' processes"
     );
+    memory::limit_arenas(ARENAS);
     // while there is one thread: it reads and changes the environment
     let inherited = fds::inherited().context("cannot take what the service manager passes on")?;
     // sockets and files of this program are for root alone, from their first moment on
@@ -78,6 +85,7 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
     let (events, writer) = events::start(&config.events, config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .worker_threads(WORKERS)
         .build()
         .context("cannot start the runtime")?;
     let daemon = Daemon::new(Parts {

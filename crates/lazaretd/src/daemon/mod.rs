@@ -293,7 +293,7 @@ impl Daemon {
 }
 
 /// Waits until the process behind a pidfd has ended.
-pub(crate) async fn ended(process: OwnedFd) {
+pub(crate) async fn ended<T: WatchedFd>(process: T) {
     match watched(process) {
         // a pidfd becomes readable when its process ends (pidfd_open(2))
         Ok(process) => {
@@ -321,4 +321,5 @@ pub(crate) fn watched<T: WatchedFd>(owner: T) -> std::io::Result<AsyncFd<T>> {
 /// Types that own one descriptor from their beginning to their end.
 pub(crate) trait WatchedFd: AsRawFd {}
 impl WatchedFd for OwnedFd {}
+impl WatchedFd for Arc<OwnedFd> {}
 impl WatchedFd for Listener {}

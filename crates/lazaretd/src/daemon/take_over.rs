@@ -5,6 +5,7 @@
 
 use super::{Daemon, Entry, Unsupervised, ended};
 use crate::container::Container;
+use crate::gate::Recalled;
 use crate::keep::Kept;
 use crate::records::{ListenerName, Record};
 use crate::serve;
@@ -73,6 +74,7 @@ impl Daemon {
         let used = left.iter().flat_map(|one| one.record.bundles()).collect();
         // containers before what was put into them
         left.sort_by_key(|one| one.record.kind != Kind::Container);
+        let mut recalled = Recalled::default();
         for one in left {
             let namespace = one.record.claim.namespace;
             let again = asked_again.remove(&namespace);
@@ -82,13 +84,13 @@ impl Daemon {
                 }
             }
             let woken = again.map_or(0, |again| u64::from(again.woken));
-            self.take_one_over(one, woken);
+            self.take_one_over(one, woken, &mut recalled);
         }
         self.records.sweep(&used);
         crate::fault::point("taken-over");
     }
 
-    fn take_one_over(self: &Arc<Self>, one: Left, asked_again: u64) {
+    fn take_one_over(self: &Arc<Self>, one: Left, asked_again: u64, recalled: &mut Recalled) {
         let Left {
             name,
             record,
@@ -104,7 +106,7 @@ impl Daemon {
         self.events.tell(&id, what);
         self.tally.taken_over.fetch_add(1, Ordering::Relaxed);
         let container = match record.kind {
-            Kind::Container => self.bring_back(&name, &record),
+            Kind::Container => self.bring_back(&name, &record, recalled),
             Kind::Exec => self
                 .live(&id)
                 .filter(|container| container.namespace == record.claim.namespace),
@@ -123,9 +125,11 @@ impl Daemon {
         self: &Arc<Self>,
         name: &ListenerName,
         record: &Record,
+        recalled: &mut Recalled,
     ) -> Option<Arc<Container>> {
         let id = &record.claim.id;
-        let papers = record.papers.as_ref().map(|kept| self.gate.recall(kept));
+        let papers = record.papers.as_ref();
+        let papers = papers.map(|kept| self.gate.recall(kept, recalled));
         let readiness = match &papers {
             Some(Ok(papers)) => Readiness::of(&papers.in_force.policy),
             Some(Err(_)) | None => Readiness::ByHand,

@@ -23,6 +23,7 @@ use lazaret_core::filter::abi::Abi;
 use lazaret_core::policy::Policy;
 use lazaret_kernel::process::NamespaceId;
 use serde::{Deserialize, Serialize};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::fs::File;
@@ -101,6 +102,10 @@ pub(crate) struct Gate {
     papers: Mutex<BTreeMap<Digest, Weak<Paper>>>,
 }
 
+/// What one take-over has verified: the bundle and the digests of the image. Only what was found in order.
+#[derive(Debug, Default)]
+pub(crate) struct Recalled(BTreeMap<(Digest, BTreeSet<Digest>), Arc<Paper>>);
+
 impl Gate {
     /// Checks that remember nothing yet.
     pub(crate) fn new(config: Arc<Config>, records: Arc<Records>, clock: Arc<Clock>) -> Gate {
@@ -173,16 +178,28 @@ impl Gate {
     }
 
     /// Papers of a container that runs, from what the daemon before us kept: verified again, with the keys pinned now.
+    /// The same bundle for the same image is verified once in a take-over.
     ///
     /// # Errors
     /// The first check that failed.
-    pub(crate) fn recall(&self, kept: &KeptPapers) -> Result<Papers, Refusal> {
-        let paper = |bundle: &Digest| {
-            let envelope = self
-                .records
-                .paper(bundle)
-                .map_err(|error| Refusal::because("state", &error))?;
-            self.verified(&envelope, &kept.digests)
+    pub(crate) fn recall(
+        &self,
+        kept: &KeptPapers,
+        recalled: &mut Recalled,
+    ) -> Result<Papers, Refusal> {
+        let mut paper = |bundle: &Digest| {
+            let verified = recalled.0.entry((*bundle, kept.digests.clone()));
+            match verified {
+                Entry::Occupied(verified) => Ok(Arc::clone(verified.get())),
+                Entry::Vacant(vacant) => {
+                    let envelope = self
+                        .records
+                        .paper(bundle)
+                        .map_err(|error| Refusal::because("state", &error))?;
+                    let paper = self.verified(&envelope, &kept.digests)?;
+                    Ok(Arc::clone(vacant.insert(paper)))
+                }
+            }
         };
         let in_kernel = paper(&kept.in_kernel)?;
         let in_force = paper(&kept.in_force)?;

@@ -199,10 +199,7 @@ impl Session {
     /// Waits for the end of a container's first process; for ever for an `exec`.
     fn first_ended(&self) -> impl Future<Output = ()> + use<> {
         let first = match self.life.kind() {
-            Kind::Container => self
-                .process
-                .as_ref()
-                .and_then(|process| process.try_clone().ok()),
+            Kind::Container => self.process.clone(),
             Kind::Exec => None,
         };
         async {
