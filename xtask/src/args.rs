@@ -52,7 +52,7 @@ pub(crate) enum Command {
         /// What is measured
         #[arg(value_enum, default_value_t = Subject::Filter)]
         subject: Subject,
-        /// Only these parts of `gate`: asked, burst, listeners, start
+        /// Only these parts of `gate`: asked, admission, burst, listeners, start
         #[arg(long, value_delimiter = ',', value_name = "PART")]
         only: Vec<String>,
     },

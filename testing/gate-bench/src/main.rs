@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod admission;
 mod asked;
 mod bare;
 mod burst;
@@ -102,6 +103,8 @@ struct Soak {
 enum Part {
     /// What an asked call costs
     Asked,
+    /// From the handover of a listener to the container's program
+    Admission,
     /// A flood of denied calls
     Burst,
     /// Memory and time with thousands of containers, and a restart beside them
@@ -154,6 +157,7 @@ fn measure_part(part: Part, wanted: &Wanted, report: &mut Report) -> anyhow::Res
     let lazaretd = &wanted.lazaretd;
     match part {
         Part::Asked => asked::run(&mut started(lazaretd)?, wanted.rounds, wanted.calls, report),
+        Part::Admission => admission::run(lazaretd, report),
         Part::Burst => burst::run(&mut started(lazaretd)?, wanted.denied, report),
         // 10,000 at most
         Part::Listeners => {

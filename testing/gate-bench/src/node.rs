@@ -263,7 +263,15 @@ impl Node {
     }
 
     /// Hands a listener to the gate as a runtime does (OCI runtime specification, "The Container Process State").
-    fn hand_over(&self, sandbox: &Sandbox, listener: OwnedFd, status: &str) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// When the gate does not take it.
+    pub(crate) fn hand_over(
+        &self,
+        sandbox: &Sandbox,
+        listener: OwnedFd,
+        status: &str,
+    ) -> anyhow::Result<()> {
         let id = &sandbox.id;
         let message = json!({
             "ociVersion": "1.0.2",
