@@ -14,6 +14,7 @@ pub mod notify;
 pub mod pidfd;
 pub mod process;
 pub mod renotify;
+pub mod signals;
 pub mod tasks;
 
 mod returned;

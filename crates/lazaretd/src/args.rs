@@ -1,5 +1,6 @@
 //! What was typed. No IO; what it means is [`crate::config`].
 
+use crate::confine::Confine;
 use crate::keep::Choice;
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -63,6 +64,9 @@ pub(crate) struct Args {
     /// wait, and no listener outlives the gate [default: 30]
     #[arg(long, value_name = "SECONDS")]
     pub(crate) hold_for: Option<u32>,
+    /// Whether the gate is held to its own policy: `enforce`; `observe`, the kernel only logs; `off` [default: enforce]
+    #[arg(long, value_enum)]
+    pub(crate) confine: Option<Confine>,
     /// Group whose members may do everything on the control socket that root may [default: none]
     #[arg(long, value_name = "GROUP")]
     pub(crate) operate_group: Option<String>,
@@ -103,6 +107,11 @@ pub(crate) enum Command {
     /// Exit codes: 0 nobody needed it any more, 1 another one has the socket, 3 this host or user cannot.
     #[command(hide = true)]
     Hold(Hold),
+    /// Reads the filters of containers' threads for the gate, on its standard input; the gate starts it itself.
+    ///
+    /// Exit codes: 0 the gate is gone, 3 this host or user cannot.
+    #[command(hide = true)]
+    Read,
 }
 
 /// The holder's options.

@@ -2,6 +2,7 @@
 
 use crate::args::Args;
 use crate::audit;
+use crate::confine::Confine;
 use crate::events::log::{Limits, LimitsError};
 use crate::keep::Choice;
 use crate::metrics::Address;
@@ -104,6 +105,7 @@ struct File {
     state_dir: Option<PathBuf>,
     keeper: Option<Choice>,
     hold_for: Option<u32>,
+    confine: Option<Confine>,
     operate_group: Option<String>,
     read_group: Option<String>,
     node: Option<String>,
@@ -139,6 +141,8 @@ pub(crate) struct Config {
     pub(crate) keeper: Choice,
     /// Seconds for which listeners are held for a gate that is gone; zero holds none.
     pub(crate) hold_for_s: u32,
+    /// Whether the daemon is held to its own policy.
+    pub(crate) confine: Confine,
     /// Who may do what on the control socket.
     pub(crate) roles: Roles,
     /// Name of this host.
@@ -254,6 +258,7 @@ impl Config {
             audit,
             keeper: args.keeper.or(file.keeper).unwrap_or_default(),
             hold_for_s,
+            confine: args.confine.or(file.confine).unwrap_or_default(),
             roles,
             node,
             roots: Roots {

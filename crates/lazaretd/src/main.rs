@@ -3,7 +3,8 @@
 //! Runtimes hand it one seccomp listener per container start and per `exec`. At the first `execve` it checks the
 //! container's papers ([`gate`]); afterwards it decides the calls that the kernel asks about, by the container's signed
 //! policy and its phase ([`serve`], [`answers`]). It never loads a filter into a container, never writes to one but one sentence
-//! when it is refused, and never looks behind a pointer for a decision.
+//! when it is refused, and never looks behind a pointer for a decision. It is held to a policy itself ([`confine`]), so a small
+//! process reads the filters of containers for it ([`reader`]).
 //!
 //! If it dies, listeners wait with their keeper ([`keep`]) for the next one, which goes on where this one was
 //! ([`records`]). If none comes, asked calls fail with `ENOSYS` and allowed calls go on.
@@ -17,6 +18,7 @@ mod audit;
 mod call;
 mod clock;
 mod config;
+mod confine;
 mod container;
 mod control;
 mod daemon;
@@ -28,6 +30,7 @@ mod metrics;
 mod papers;
 mod permit;
 mod prelude;
+mod reader;
 mod readiness;
 mod records;
 mod roles;
@@ -68,6 +71,15 @@ fn main() -> ExitCode {
                 let taken = matches!(error, HoldError::Taken { .. });
                 failed(if taken { EXIT_NO } else { EXIT_HOST }, &error.into())
             }
+        };
+    }
+    if let Some(Command::Read) = &args.command {
+        return match reader::serve::run() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(
+                EXIT_HOST,
+                &anyhow::Error::from(error).context("reader of filters"),
+            ),
         };
     }
     let config = match Config::resolve(args) {

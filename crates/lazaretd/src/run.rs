@@ -1,7 +1,7 @@
 //! From a configuration to a gate that answers, and to its end.
 //!
-//! Order: who else is there, what was left, where listeners live, then the sockets, then what was left is taken over, and only then
-//! anybody new is let in. `docs/operations.md` lists the steps.
+//! Order: who else is there, who reads filters, what was left, where listeners live, then the sockets; what was left is taken
+//! back, the program is confined, goes on with it, and only then lets anybody new in. `docs/operations.md` lists the steps.
 
 use crate::answers::Answers;
 use crate::clock::Clock;
@@ -9,9 +9,10 @@ use crate::config::Config;
 use crate::daemon::{Daemon, Parts};
 use crate::keep::{self, CONTROL, GATE, KeepConfig, Keeper, Kept, Manager, systemd};
 use crate::metrics::http::{self, Bound};
+use crate::reader::{Gone, Reader};
 use crate::records::Records;
 use crate::socket::{Access, Afterwards, Claim, Locked, Made, Place, SocketError};
-use crate::{accept, audit, events};
+use crate::{accept, audit, confine, events};
 use anyhow::Context as _;
 use lazaret_core::event::What;
 use lazaret_kernel::{fds, memory};
@@ -48,6 +49,7 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
     // sockets and files of this program are for root alone, from their first moment on
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
     raise_descriptor_limit();
+    let program = "/proc/self/exe";
     let config = Arc::new(config);
     let gate = Place {
         path: &config.listen,
@@ -68,12 +70,15 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
         ..gate
     };
     let (gate, control) = (gate.lock()?, control.lock()?);
+    // after the locks: one that is not let in starts nothing
+    let (reader, child) = Reader::start(program.as_ref())?;
+    let reader = Arc::new(reader);
     let (records, known) = Records::open(&config.state_dir)?;
     let keeping = KeepConfig {
         choice: config.keeper,
         socket: config.state_dir.join("hold.sock"),
         hold_for_s: config.hold_for_s,
-        program: "/proc/self/exe".into(),
+        program: program.into(),
     };
     let (keeper, mut kept) = Keeper::open(&keeping, &Manager::from_environment(), inherited)?;
     let afterwards = match keeper.place() {
@@ -88,18 +93,26 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
         .worker_threads(WORKERS)
         .build()
         .context("cannot start the runtime")?;
+    let gone = match keeper.place() {
+        keep::Place::Systemd => Gone::End,
+        keep::Place::Holder | keep::Place::Nowhere => Gone::GoOn,
+    };
+    reader.watch(child, gone)?;
+    let choice = config.confine;
     let daemon = Daemon::new(Parts {
         clock: Arc::new(Clock::open(&config.state_dir)),
         config,
         events,
         records: Arc::new(records),
         keeper: Arc::new(keeper),
+        reader,
         answers: Answers::start()?,
         runtime: runtime.handle().clone(),
     });
-    let stopped = serve(&runtime, &daemon, (gate, control), || {
-        daemon.take_over(known, kept);
-    });
+    // the last that needs ptrace; nothing that a container said was read yet
+    let taken = daemon.take_back(known, kept);
+    confine::confine(choice)?;
+    let stopped = serve(&runtime, &daemon, (gate, control), || daemon.go_on(taken));
     told("stopping", systemd::stopping());
     if let Some(export) = daemon.audit().take() {
         export.stop(SHUTDOWN);
@@ -113,11 +126,11 @@ fn serve(
     runtime: &Runtime,
     daemon: &Arc<Daemon>,
     (gate, control): (UnixListener, UnixListener),
-    take_over: impl FnOnce(),
+    go_on: impl FnOnce(),
 ) -> anyhow::Result<()> {
     let version = env!("CARGO_PKG_VERSION").to_owned();
     daemon.events.tell("", What::GateStarted { version });
-    take_over();
+    go_on();
     let keeper = &daemon.keeper;
     tracing::info!("{} descriptors are with {}", keeper.count(), keeper.place());
     let (reload, gate, control) = {

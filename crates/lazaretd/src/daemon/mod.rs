@@ -16,6 +16,7 @@ use crate::events::Events;
 use crate::gate::Gate;
 use crate::keep::Keeper;
 use crate::metrics::Tally;
+use crate::reader::Reader;
 use crate::records::Records;
 use lazaret_core::control::{ContainerState, ContainerStatus};
 use lazaret_kernel::notify::Listener;
@@ -91,6 +92,8 @@ pub(crate) struct Parts {
     pub(crate) records: Arc<Records>,
     /// Where listeners outlive the daemon.
     pub(crate) keeper: Arc<Keeper>,
+    /// Who reads containers' filters.
+    pub(crate) reader: Arc<Reader>,
     /// The wall clock.
     pub(crate) clock: Arc<Clock>,
     /// Threads that answer.
@@ -139,6 +142,7 @@ impl Daemon {
             events,
             records,
             keeper,
+            reader,
             clock,
             answers,
             runtime,
@@ -149,6 +153,7 @@ impl Daemon {
                 Arc::clone(&config),
                 Arc::clone(&records),
                 Arc::clone(&clock),
+                reader,
             ),
             config,
             events,

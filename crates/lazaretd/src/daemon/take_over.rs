@@ -12,11 +12,20 @@ use crate::serve;
 use lazaret_core::event::What;
 use lazaret_core::life::{Kind, Life, Readiness};
 use lazaret_kernel::notify::Listener;
-use lazaret_kernel::renotify::renotify_all;
+use lazaret_kernel::process::NamespaceId;
+use lazaret_kernel::renotify::{Renotified, renotify_all};
 use lazaret_kernel::{pidfd, process};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+/// What the daemon before this one left, with its lost calls asked again; nothing of it is answered yet.
+pub(crate) struct TakenBack {
+    left: Vec<Left>,
+    /// Records without a listener.
+    unsupervised: BTreeMap<ListenerName, Record>,
+    renotified: BTreeMap<NamespaceId, Renotified>,
+}
 
 /// A listener with its record.
 struct Left {
@@ -26,16 +35,17 @@ struct Left {
 }
 
 impl Daemon {
-    /// Takes over what was left. Blocks: files, signatures, ptrace. Everything runs when it returns.
+    /// Takes back what was left, and makes every thread ask again whose answer was lost. Blocks: ptrace.
+    ///
+    /// The only part of the daemon that stops threads, so it is done before the daemon is confined ([`crate::confine`]).
     ///
     /// # Guarantees
-    /// A listener without a record is let go, so what waits behind it fails; a record without a listener is a container that is
-    /// unsupervised, if it still runs. Papers that are no longer in order open nothing: every asked call of the container fails.
-    pub(crate) fn take_over(
+    /// A listener without a record is let go, so what waits behind it fails.
+    pub(crate) fn take_back(
         self: &Arc<Self>,
         mut known: BTreeMap<ListenerName, Record>,
         kept: Vec<Kept>,
-    ) {
+    ) -> TakenBack {
         let mut left = Vec::new();
         for Kept { name, fd } in kept {
             let listener = ListenerName::parse(&name)
@@ -59,11 +69,10 @@ impl Daemon {
                 }
             }
         }
-        self.report_unsupervised(known);
         crate::fault::point("taking-over");
         let namespaces: BTreeSet<_> = left.iter().map(|one| one.record.claim.namespace).collect();
-        let mut asked_again = match renotify_all(&namespaces) {
-            Ok(asked_again) => asked_again,
+        let renotified = match renotify_all(&namespaces) {
+            Ok(renotified) => renotified,
             Err(error) => {
                 // those that wait for an answer that was lost wait on; the others are served
                 tracing::error!("{:#}", anyhow::Error::from(error));
@@ -71,13 +80,32 @@ impl Daemon {
             }
         };
         crate::fault::point("asked-again");
+        TakenBack {
+            left,
+            unsupervised: known,
+            renotified,
+        }
+    }
+
+    /// Goes on where the daemon before this one was. Blocks: files, signatures. Everything runs when it returns.
+    ///
+    /// # Guarantees
+    /// A record without a listener is a container that is unsupervised, if it still runs. Papers that are no longer in order open
+    /// nothing: every asked call of the container fails.
+    pub(crate) fn go_on(self: &Arc<Self>, taken: TakenBack) {
+        let TakenBack {
+            mut left,
+            unsupervised,
+            mut renotified,
+        } = taken;
+        self.report_unsupervised(unsupervised);
         let used = left.iter().flat_map(|one| one.record.bundles()).collect();
         // containers before what was put into them
         left.sort_by_key(|one| one.record.kind != Kind::Container);
         let mut recalled = Recalled::default();
         for one in left {
             let namespace = one.record.claim.namespace;
-            let again = asked_again.remove(&namespace);
+            let again = renotified.remove(&namespace);
             if let Some(again) = &again {
                 for thread in &again.left {
                     tracing::error!("container {}: {thread}", one.record.claim.id);

@@ -1,8 +1,9 @@
 //! What the kernel's filters of a thread mean, against what they should: asked at a container's start and at each `exec`.
 
-use super::{Claim, HOST, Refusal};
+use super::{Claim, Gate, HOST, Refusal};
 use crate::call;
 use crate::papers::Paper;
+use crate::reader::ChainError;
 use lazaret_core::digest::Digest;
 use lazaret_core::filter::abi::{Abi, X32_BIT};
 use lazaret_core::filter::compile::compile;
@@ -11,37 +12,49 @@ use lazaret_core::filter::prove::{Comparison, Difference, prove};
 use lazaret_core::filter::rule::{Call, Entry, Numbers, RuleTable, Verdict};
 use lazaret_core::filter::table;
 use lazaret_core::policy::Policy;
-use lazaret_kernel::filters::{self, ReadError};
-use lazaret_kernel::process::NamespaceId;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-/// Checks that the filters of a thread ask about `execve` (or deny it), so that its first one will be seen here.
-///
-/// Early, before anything is answered: a filter that lets it pass would start the container unchecked.
-///
-/// # Errors
-/// When they do not, or cannot be read.
-pub(crate) fn asks_about_execve(claim: &Claim, tid: u32) -> Result<(), Refusal> {
-    let chain = read_chain(tid, claim.namespace)?;
-    let numbers = ["execve", "execveat"].map(|name| table::nr_of(HOST, name));
-    let entries = numbers.into_iter().flatten();
-    let numbers = Numbers {
-        entries: entries
-            .map(|nr| (nr, Entry::always(Verdict::Ask)))
-            .collect(),
-        otherwise: Verdict::Allow,
-    };
-    let asked = RuleTable::single(HOST, numbers, Verdict::Allow);
-    let comparison =
-        prove(&asked, &chain).map_err(|error| Refusal::because("filter-undecided", &error))?;
-    if comparison.is_at_least_as_strict() {
-        return Ok(());
+impl Gate {
+    /// Checks that the filters of a thread ask about `execve` (or deny it), so that its first one will be seen here.
+    ///
+    /// Early, before anything is answered: a filter that lets it pass would start the container unchecked.
+    ///
+    /// # Errors
+    /// When they do not, or cannot be read.
+    pub(crate) fn asks_about_execve(&self, claim: &Claim, tid: u32) -> Result<(), Refusal> {
+        let chain = self.chain(claim, tid)?;
+        let numbers = ["execve", "execveat"].map(|name| table::nr_of(HOST, name));
+        let entries = numbers.into_iter().flatten();
+        let numbers = Numbers {
+            entries: entries
+                .map(|nr| (nr, Entry::always(Verdict::Ask)))
+                .collect(),
+            otherwise: Verdict::Allow,
+        };
+        let asked = RuleTable::single(HOST, numbers, Verdict::Allow);
+        let comparison =
+            prove(&asked, &chain).map_err(|error| Refusal::because("filter-undecided", &error))?;
+        if comparison.is_at_least_as_strict() {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            "execve-unasked",
+            "the kernel's filter does not ask about execve, so its papers could not be checked before it begins",
+        ))
     }
-    Err(Refusal::new(
-        "execve-unasked",
-        "the kernel's filter does not ask about execve, so its papers could not be checked before it begins",
-    ))
+
+    /// The filters that the kernel runs for a thread of a container.
+    pub(super) fn chain(&self, claim: &Claim, tid: u32) -> Result<Vec<Program>, Refusal> {
+        let read = self.reader.read_chain(tid, claim.namespace);
+        read.map_err(|error| match error {
+            ChainError::OwnNamespace => Refusal::new(
+                "pid-namespace",
+                "the container shares the host's pid namespace, so its filters cannot be read safely",
+            ),
+            error => Refusal::because("filter-unread", &error),
+        })
+    }
 }
 
 /// Proofs that were found, so that the next container under the same policy and filters needs none: the policy's digest and that of
@@ -53,24 +66,18 @@ pub(crate) struct Proofs(Mutex<BTreeMap<(Digest, Digest), Vec<String>>>);
 const MAX_PROOFS: usize = 256;
 
 impl Proofs {
-    /// Proves that the kernel's filters for a thread are at least as strict as a policy, for every call there can be; returns
+    /// Proves that filters of the kernel are at least as strict as a policy, for every call there can be; returns
     /// the calls that the kernel holds more strictly.
     ///
     /// # Errors
     /// When they are looser, and when that cannot be decided.
-    pub(super) fn check(
-        &self,
-        paper: &Paper,
-        tid: u32,
-        namespace: NamespaceId,
-    ) -> Result<Vec<String>, Refusal> {
-        let chain = read_chain(tid, namespace)?;
-        let key = (paper.digest, digest_of(&chain));
+    pub(super) fn check(&self, paper: &Paper, chain: &[Program]) -> Result<Vec<String>, Refusal> {
+        let key = (paper.digest, digest_of(chain));
         let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(stricter) = lock().get(&key) {
             return Ok(stricter.clone());
         }
-        let comparison = prove(&paper.policy.kernel_table(), &chain)
+        let comparison = prove(&paper.policy.kernel_table(), chain)
             .map_err(|error| Refusal::because("filter-undecided", &error))?;
         if !comparison.is_at_least_as_strict() {
             return Err(Refusal::new("filter-looser", &looser(&comparison)));
@@ -125,16 +132,6 @@ pub(super) fn held(revision: &Policy, in_kernel: &Policy) -> Result<Held, Refusa
     Ok(Held {
         stricter: stricter(&comparison),
         looser,
-    })
-}
-
-fn read_chain(tid: u32, namespace: NamespaceId) -> Result<Vec<Program>, Refusal> {
-    filters::read_chain(tid, namespace).map_err(|error| match error {
-        ReadError::OwnNamespace { .. } => Refusal::new(
-            "pid-namespace",
-            "the container shares the host's pid namespace, so its filters cannot be read safely",
-        ),
-        error => Refusal::because("filter-unread", &error),
     })
 }
 

@@ -8,12 +8,12 @@ mod exec;
 mod filters;
 mod revise;
 
-pub(crate) use filters::asks_about_execve;
 pub(crate) use revise::{ReviseError, Revision};
 
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::papers::{Paper, Papers};
+use crate::reader::Reader;
 use crate::records::{KeptPapers, Records};
 use filters::Proofs;
 use lazaret_bundle::store::{self, StoreError};
@@ -80,7 +80,7 @@ impl Refusal {
 }
 
 /// An error and everything behind it, in one line.
-fn whole(error: &dyn std::error::Error) -> String {
+pub(crate) fn whole(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(source) = next {
@@ -97,6 +97,7 @@ pub(crate) struct Gate {
     config: Arc<Config>,
     records: Arc<Records>,
     clock: Arc<Clock>,
+    reader: Arc<Reader>,
     proofs: Proofs,
     /// Papers in use by their bundle's digest, so that many containers under one policy hold it once.
     papers: Mutex<BTreeMap<Digest, Weak<Paper>>>,
@@ -108,11 +109,17 @@ pub(crate) struct Recalled(BTreeMap<(Digest, BTreeSet<Digest>), Arc<Paper>>);
 
 impl Gate {
     /// Checks that remember nothing yet.
-    pub(crate) fn new(config: Arc<Config>, records: Arc<Records>, clock: Arc<Clock>) -> Gate {
+    pub(crate) fn new(
+        config: Arc<Config>,
+        records: Arc<Records>,
+        clock: Arc<Clock>,
+        reader: Arc<Reader>,
+    ) -> Gate {
         Gate {
             config,
             records,
             clock,
+            reader,
             proofs: Proofs::default(),
             papers: Mutex::default(),
         }
@@ -146,7 +153,7 @@ impl Gate {
         crate::fault::point("verified");
         check_environment(&paper.policy)?;
         check_metadata(&claim.metadata, &paper.digest)?;
-        let stricter = self.proofs.check(&paper, tid, claim.namespace)?;
+        let stricter = self.held_to(&paper, claim, tid)?;
         crate::fault::point("filters-proved");
         self.keep(&envelope);
         Ok(Papers {
@@ -172,9 +179,13 @@ impl Gate {
         tid: u32,
     ) -> Result<(), Refusal> {
         check_metadata(&claim.metadata, &papers.in_kernel.digest)?;
-        self.proofs
-            .check(&papers.in_kernel, tid, claim.namespace)
-            .map(drop)
+        self.held_to(&papers.in_kernel, claim, tid).map(drop)
+    }
+
+    /// Proves that the kernel holds a thread to a policy at least; returns the calls that it holds more strictly.
+    fn held_to(&self, paper: &Paper, claim: &Claim, tid: u32) -> Result<Vec<String>, Refusal> {
+        let chain = self.chain(claim, tid)?;
+        self.proofs.check(paper, &chain)
     }
 
     /// Papers of a container that runs, from what the daemon before us kept: verified again, with the keys pinned now.

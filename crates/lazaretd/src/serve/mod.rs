@@ -12,7 +12,7 @@ use crate::answers::{Answering, Over};
 use crate::call;
 use crate::container::{Calls, Container, Decided, Outcome, Tally, asked};
 use crate::daemon::{Daemon, ended, watched};
-use crate::gate::{self, Claim, Refusal};
+use crate::gate::{Claim, Refusal};
 use crate::papers::mode_name;
 use crate::permit::Permitted;
 use crate::prelude::{Asks, Checked, Checking, Prelude, kill, say};
@@ -285,8 +285,9 @@ impl Session {
         let claim = self.claim.clone();
         let (pid, exec) = (self.identity.pid, self.life.kind() == Kind::Exec);
         let process = self.process.clone();
+        let daemon = Arc::clone(&self.daemon);
         let task = tokio::task::spawn_blocking(move || {
-            let asks = gate::asks_about_execve(&claim, tid);
+            let asks = daemon.gate.asks_about_execve(&claim, tid);
             if let Err(refusal) = &asks {
                 say(pid, exec, refusal);
                 kill(process.as_deref(), claim.namespace);

@@ -2,6 +2,7 @@
 //!
 //! Needs root: pid namespaces, and a gate that may read other users' processes.
 
+mod confined;
 mod daemon;
 mod lives;
 mod nameless;

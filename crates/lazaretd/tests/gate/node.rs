@@ -94,6 +94,8 @@ pub(crate) struct Node {
     pub(crate) hold_for: u32,
     /// Where the next daemon kills itself (`src/fault.rs`).
     pub(crate) fault: Option<String>,
+    /// What the next daemon reads beside its options.
+    pub(crate) configuration: String,
     daemon: Option<Ours>,
 }
 
@@ -107,6 +109,7 @@ impl Node {
             key,
             hold_for: 10,
             fault: None,
+            configuration: String::new(),
             daemon: None,
         };
         let keys = node.path("store/keys");
@@ -161,10 +164,10 @@ impl Node {
         command
     }
 
-    /// An empty one, so that the machine's own is not read.
+    /// The node's, so that the machine's own is not read.
     fn config(&self) -> PathBuf {
         let path = self.path("lazaretd.toml");
-        fs::write(&path, "").expect("configuration");
+        fs::write(&path, &self.configuration).expect("configuration");
         path
     }
 
