@@ -24,6 +24,9 @@ pub(crate) enum Command {
         /// With a newer Docker (28.5.2, runc 1.3.2) than Debian's, built from the Go module proxy
         #[arg(long, requires = "only")]
         newer_docker: bool,
+        /// Only tests whose name contains this
+        #[arg(requires = "only", default_value = "")]
+        name: String,
     },
     /// Checks what the compiler does not: crate edges, sizes of files, headers of modules, silenced lints
     Tidy,

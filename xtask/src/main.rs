@@ -43,11 +43,15 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Test {
             only: Some(Part::E2e),
             newer_docker,
-        } => test::run_e2e(&if *newer_docker {
-            Setup::prepare_with_newer_docker()?
-        } else {
-            Setup::prepare()?
-        }),
+            name,
+        } => {
+            let setup = if *newer_docker {
+                Setup::prepare_with_newer_docker()?
+            } else {
+                Setup::prepare()?
+            };
+            test::run_e2e(&setup, name)
+        }
         Command::Tidy => tidy::run(&Setup::without_packages()?.workspace),
         Command::Tables {
             arguments: false,

@@ -6,12 +6,13 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 
 use super::world::{World, end_with_us};
 use crate::cleanup::Undo;
 use crate::command::{command, output};
+use crate::process::ProcessId;
 
 const START_LIMIT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(20);
@@ -69,6 +70,15 @@ impl Gate {
             std::thread::sleep(POLL);
         }
         Ok(gate)
+    }
+
+    /// SIGTERM, as an upgrade ends it.
+    pub(super) fn terminate(mut self) -> anyhow::Result<()> {
+        let process = ProcessId::of(self.child.id()).and_then(|id| id.open());
+        process.context("lazaretd is gone")?.terminate();
+        let status = self.child.wait().context("cannot wait for lazaretd")?;
+        ensure!(status.success(), "lazaretd ended with {status}");
+        Ok(())
     }
 
     /// SIGKILL, as a crash would end it.

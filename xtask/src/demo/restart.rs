@@ -1,23 +1,29 @@
-//! Stage 5: the daemon killed and started again while the server is under requests.
+//! Stage 5: the daemon upgraded fifty times while the server is under requests, then away for good.
 //!
-//! The container's listener dies with the daemon: what the kernel allows goes on, what it would ask fails with `ENOSYS`,
-//! for good. So that the second half is seen and not assumed, a call of the ask band is made by `docker exec` meanwhile.
+//! Upgrades alternate between `SIGTERM` and `SIGKILL`. The container's listener is with the holder meanwhile: what the kernel allows
+//! goes on, what it asks waits for the next daemon. While there is none, nobody is let in: `docker exec` fails.
 
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 
 use super::facts::{DaemonRestart, Facts};
-use super::gate::Gate;
+use super::gate::{Gate, phase};
 use super::serve::{Protection, Server};
 use super::world::{BASE, World};
 
-/// Seconds of requests; the daemon is killed after a third of them, and away for another.
-const SECONDS: u64 = 12;
+/// Times the daemon is ended and started again.
+const RESTARTS: u32 = 50;
 
-/// Kills the gate and starts it again under load; gives the new one.
+/// From one restart to the next, so that requests meet a daemon that runs as well.
+const BETWEEN: Duration = Duration::from_millis(300);
+
+/// Seconds of requests; the restarts have to be over by then.
+const SECONDS: u64 = 60;
+
+/// Restarts the gate under load; gives the last one.
 pub(super) fn restart(
     world: &World,
     gate: Gate,
@@ -28,61 +34,93 @@ pub(super) fn restart(
         .iter()
         .find(|server| server.protection == Protection::Lazaret)
         .context("no confined server")?;
-    world
-        .steps
-        .step("lazaretd killed and started again under requests", |step| {
-            let out = world.node.path().join("restart.json");
-            let mut load = world.lazaret(&["bench", "--rounds", "1", "--warm-up", "0"])?;
-            load.arg("--seconds")
-                .arg(SECONDS.to_string())
-                .arg("--out")
-                .arg(&out);
-            load.arg("--target")
-                .arg(format!("lazaret,{},{BASE}", server.id));
-            let mut load = load
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .context("cannot run lazaret")?;
-            std::thread::sleep(Duration::from_secs(SECONDS / 3));
+    let name = format!("lazaretd upgraded {RESTARTS} times under requests");
+    let gate = world.steps.step(&name, |step| {
+        let out = world.node.path().join("restart.json");
+        let mut load = world.lazaret(&["bench", "--rounds", "1", "--warm-up", "0"])?;
+        load.arg("--seconds")
+            .arg(SECONDS.to_string())
+            .arg("--out")
+            .arg(&out);
+        load.arg("--target")
+            .arg(format!("lazaret,{},{BASE}", server.id));
+        let mut load = load
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("cannot run lazaret")?;
+        std::thread::sleep(BETWEEN);
+        let restarted = upgrades(world, gate, &mut load);
+        let succeeded = load.wait()?.success();
+        let (gate, down) = restarted?;
+        ensure!(succeeded, "the load ended with an error");
+        let result: Value = serde_json::from_slice(&std::fs::read(&out)?)?;
+        let sample = &result["rounds"][0]["samples"][0];
+        let count = |name: &str| {
+            sample[name]
+                .as_u64()
+                .with_context(|| format!("no `{name}` in the load's result"))
+        };
+        let (answered, failed) = (count("requests")?, count("failed")?);
+        facts.daemon_restart = Some(DaemonRestart {
+            requests: answered + failed,
+            failed,
+            // asked calls wait for the next daemon: none is refused
+            asked_refused: None,
+            down_seconds: down.as_secs_f64(),
+        });
+        let serving = phase(world, &server.id)?;
+        ensure!(
+            serving.as_deref() == Some("serving"),
+            "the server is in phase {serving:?} after the restarts"
+        );
+        step.line(format_args!(
+            "{answered} of {} requests answered over {RESTARTS} restarts; {:.1} s without a daemon in all; half within {} ms, 99 of 100 within {} ms",
+            answered + failed,
+            down.as_secs_f64(),
+            sample["p50_ms"],
+            sample["p99_ms"]
+        ));
+        Ok(gate)
+    })?;
+    nobody_enters(world, gate, server)
+}
+
+/// Ends the gate and starts it again, over and over; gives the last one and how long there was none.
+fn upgrades(world: &World, gate: Gate, load: &mut Child) -> anyhow::Result<(Gate, Duration)> {
+    let mut gate = gate;
+    let mut down = Duration::ZERO;
+    for restart in 0..RESTARTS {
+        if restart % 2 == 0 {
+            gate.terminate()?;
+        } else {
             gate.kill()?;
-            let down = Instant::now();
-            step.say("lazaretd is gone, the requests go on");
-            // a process that enters now needs the gate for its own `execve`: it must not get in
-            let exec = world
-                .docker
-                .docker(["exec", &server.id, "/jre/bin/java", "--version"])
-                .output();
-            let exec = exec.context("cannot run docker")?;
-            if exec.status.success() {
-                bail!("a process entered the container while there was no gate");
-            }
-            std::thread::sleep(Duration::from_secs(SECONDS / 3));
-            let gate = Gate::start(world)?;
-            let down_seconds = down.elapsed().as_secs_f64();
-            if !load.wait()?.success() {
-                bail!("the load ended with an error");
-            }
-            let result: Value = serde_json::from_slice(&std::fs::read(&out)?)?;
-            let sample = &result["rounds"][0]["samples"][0];
-            let count = |name: &str| {
-                sample[name]
-                    .as_u64()
-                    .with_context(|| format!("no `{name}` in the load's result"))
-            };
-            let (answered, failed) = (count("requests")?, count("failed")?);
-            facts.daemon_restart = Some(DaemonRestart {
-                requests: answered + failed,
-                failed,
-                // nobody was there to count them; the one that was provoked is in the log of this step
-                asked_refused: None,
-                down_seconds,
-            });
-            step.line(format_args!(
-                "{answered} of {} requests answered; `docker exec` meanwhile: {}",
-                answered + failed,
-                String::from_utf8_lossy(&[exec.stdout, exec.stderr].concat()).trim()
-            ));
-            Ok(gate)
-        })
+        }
+        let begin = Instant::now();
+        gate = Gate::start(world)?;
+        down += begin.elapsed();
+        std::thread::sleep(BETWEEN);
+    }
+    ensure!(
+        load.try_wait()?.is_none(),
+        "the load was over before the restarts were"
+    );
+    Ok((gate, down))
+}
+
+/// Without a gate no process enters the container: the gate would have to let it go on.
+fn nobody_enters(world: &World, gate: Gate, server: &Server<'_>) -> anyhow::Result<Gate> {
+    world.steps.step("`docker exec` without a gate", |step| {
+        gate.kill()?;
+        let exec = world
+            .docker
+            .docker(["exec", &server.id, "/jre/bin/java", "--version"])
+            .output();
+        let exec = exec.context("cannot run docker")?;
+        if exec.status.success() {
+            bail!("a process entered the container while there was no gate");
+        }
+        step.line(String::from_utf8_lossy(&[exec.stdout, exec.stderr].concat()).trim());
+        Gate::start(world)
+    })
 }

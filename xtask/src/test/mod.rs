@@ -81,23 +81,28 @@ pub fn run(setup: &Setup) -> anyhow::Result<()> {
         .into_iter()
         .flat_map(|package| ["--package", package])
         .collect();
-    all.add(root_tests(setup, &packages, &logs.join("test-root.log")));
+    all.add(root_tests(
+        setup,
+        &packages,
+        "",
+        &logs.join("test-root.log"),
+    ));
     report(&all)
 }
 
-/// Runs only the end-to-end tests and prints the closing line.
+/// Runs only the end-to-end tests, those whose name contains `name`, and prints the closing line.
 ///
 /// # Errors
 /// As [`run`].
-pub fn run_e2e(setup: &Setup) -> anyhow::Result<()> {
+pub fn run_e2e(setup: &Setup, name: &str) -> anyhow::Result<()> {
     let mut all = Tally::default();
     let log = setup.target.join("logs/test-e2e.log");
-    all.add(root_tests(setup, &E2E, &log));
+    all.add(root_tests(setup, &E2E, name, &log));
     report(&all)
 }
 
 /// Runs the `#[ignore]`d tests among those that `which` of `cargo test` names.
-fn root_tests(setup: &Setup, which: &[&str], log: &Path) -> anyhow::Result<Tally> {
+fn root_tests(setup: &Setup, which: &[&str], name: &str, log: &Path) -> anyhow::Result<Tally> {
     let e2e = e2e::prepare(setup)?;
     setup
         .steps
@@ -107,6 +112,7 @@ fn root_tests(setup: &Setup, which: &[&str], log: &Path) -> anyhow::Result<Tally
             // One after the other: they have ports and the loop devices in common.
             cargo
                 .args(["--", "--ignored", "--show-output", "--test-threads=1"])
+                .args([name].into_iter().filter(|name| !name.is_empty()))
                 .env(e2e::VARIABLE, e2e.description());
             run_tests(step, &mut cargo, log)
         })

@@ -12,6 +12,7 @@
 //! | [`refusals`] | papers that are not in order |
 //! | [`daemon`] | the gate killed, started twice, started in a place that is not its own |
 //! | [`inspect`] | what the kernel runs for containers that run, whoever started them, and whether it is what is meant |
+//! | [`production`] | drift to rule, revisions, permits, fifty restarts of the gate under requests |
 //! | [`profiles`] | static profiles under Docker, containerd, crun and podman, and Docker's own made plain; no gate |
 //! | [`engines`] | the gate under podman, crun, containerd with the wrapper, and Docker without it |
 //! | [`service`], [`systemd`] | the gate with the rights that its systemd unit leaves it, and under a real systemd |
@@ -26,6 +27,7 @@ mod learn;
 mod node;
 mod phases;
 mod podman;
+mod production;
 mod profiles;
 mod refusals;
 mod service;

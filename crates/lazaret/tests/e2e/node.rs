@@ -143,6 +143,17 @@ impl Node {
         drop(self.gate.take().expect("it runs"));
     }
 
+    /// SIGTERM, as an upgrade ends it; waits for its end.
+    pub(crate) fn terminate(&mut self) {
+        let mut gate = self.gate.take().expect("it runs");
+        let pid = rustix::process::Pid::from_child(&gate.0);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("ours");
+        let status = wait_for("end of lazaretd", || {
+            gate.0.try_wait().expect("a child of ours")
+        });
+        assert!(status.success(), "{}", self.log());
+    }
+
     /// What the gate wrote to its standard error.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.path("lazaretd.log")).unwrap_or_default()

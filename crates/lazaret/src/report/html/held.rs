@@ -178,8 +178,8 @@ pub(super) fn restart(report: &Report) -> Markup {
                 down_seconds,
             }) => html! {
                 p {
-                    "The daemon was killed while the server was under requests, and started again. Allowed calls go on without it; "
-                    "asked calls are refused until it is back."
+                    "The daemon was ended and started again, over and over, while the server was under requests. Allowed calls go on "
+                    "without it; asked calls wait until it is back."
                 }
                 dl {
                     dt { "Requests" } dd { (count(*requests)) }
