@@ -64,6 +64,10 @@ const NEEDED: &[(&[&str], &str)] = &[
         "the shell that the attacks try to start",
     ),
     (&["e2fsprogs"], "makes the sacrificial disk"),
+    (
+        &["faketime"],
+        "lets the gate's clock jump in a test, and nobody else's",
+    ),
     (&["mount"], "losetup"),
     (&["util-linux"], "unshare, nsenter"),
     (&["iproute2"], "ip"),

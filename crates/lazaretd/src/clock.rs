@@ -5,7 +5,7 @@
 //! `clock` can be removed by hand while the daemon is stopped (docs/operations.md).
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// How far the floor may run ahead of what was written down.
@@ -17,6 +17,8 @@ pub(crate) struct Clock {
     path: PathBuf,
     floor_ms: AtomicU64,
     written_ms: AtomicU64,
+    /// That it cannot be written was said.
+    failing: AtomicBool,
 }
 
 impl Clock {
@@ -31,6 +33,7 @@ impl Clock {
             path,
             floor_ms: AtomicU64::new(floor_ms),
             written_ms: AtomicU64::new(floor_ms),
+            failing: AtomicBool::new(false),
         }
     }
 
@@ -59,8 +62,16 @@ impl Clock {
         let written = std::fs::write(&new, floor_ms.to_string())
             .and_then(|()| std::fs::rename(&new, &self.path));
         match written {
-            Ok(()) => self.written_ms.store(floor_ms, Ordering::Relaxed),
-            Err(error) => tracing::error!("cannot write `{}`: {error}", self.path.display()),
+            Ok(()) => {
+                self.written_ms.store(floor_ms, Ordering::Relaxed);
+                self.failing.store(false, Ordering::Relaxed);
+            }
+            Err(error) => {
+                // once, not every second
+                if !self.failing.swap(true, Ordering::Relaxed) {
+                    tracing::error!("cannot write `{}`: {error}", self.path.display());
+                }
+            }
         }
     }
 }

@@ -53,7 +53,11 @@ async fn converse(daemon: &Arc<Daemon>, stream: UnixStream, role: Role) -> io::R
                 send(&mut write, &Reply::Error { v: V1, reason }).await?;
             }
             Ok(Request::Watch { .. }) => return watch(daemon, read, write).await,
-            Ok(request) => send(&mut write, &answer(daemon, request).await).await?,
+            Ok(request) => {
+                let reply = answer(daemon, request).await;
+                crate::fault::point("reply");
+                send(&mut write, &reply).await?;
+            }
             // what follows cannot be told from the rest of this
             Err(reason) => return send(&mut write, &Reply::Error { v: V1, reason }).await,
         }

@@ -25,6 +25,9 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+/// Extension of a file that is not whole yet.
+const NEW: &str = "new";
+
 /// Bytes of a record; most take about 1,500.
 const MAX_RECORD: u64 = 256 * 1024;
 
@@ -168,6 +171,9 @@ pub(crate) struct Records {
 impl Records {
     /// Opens the records in this folder and reads what the daemon before us knew.
     ///
+    /// `access` is who may come through the folder itself, in which the control socket may be as well; what is made in it here is for
+    /// this user alone.
+    ///
     /// Records of an earlier boot are removed. One that cannot be understood is put aside as `<name>.broken` for a person
     /// to look at: its listener is then let go, so what it asks fails.
     ///
@@ -175,9 +181,9 @@ impl Records {
     /// A folder that is not private or cannot be listed.
     pub(crate) fn open(
         state_dir: &Path,
+        access: Access,
     ) -> Result<(Records, BTreeMap<ListenerName, Record>), RecordsError> {
-        // it may be the folder of the control socket too; what is in it has folders of its own
-        directory(state_dir, Access::Peers)?;
+        directory(state_dir, access)?;
         let records = Records {
             listeners: state_dir.join("listeners"),
             papers: state_dir.join("papers"),
@@ -188,6 +194,11 @@ impl Records {
         private_directory(&records.papers)?;
         let mut known = BTreeMap::new();
         for path in list(&records.listeners)? {
+            if path.extension().is_some_and(|found| found == NEW) {
+                // a daemon before us was killed while it wrote this; what it was to replace is there still
+                discard(&path);
+                continue;
+            }
             let Some(name) = path
                 .file_name()
                 .and_then(|name| name.to_str()?.strip_suffix(".json"))
@@ -320,19 +331,32 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>, RecordsError> {
 }
 
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let new = path.with_extension("new");
+    let new = path.with_extension(NEW);
     crate::fault::point("record-write");
-    let mut file = File::options()
+    let written = File::options()
         .write(true)
         .create(true)
         .truncate(true)
         .mode(0o600)
-        .open(&new)?;
-    file.write_all(bytes)?;
-    crate::fault::point("record-rename");
-    std::fs::rename(&new, path)?;
+        .open(&new)
+        .and_then(|mut file| file.write_all(bytes))
+        .and_then(|()| {
+            crate::fault::point("record-rename");
+            std::fs::rename(&new, path)
+        });
+    if written.is_err() {
+        // what is left of it takes room that others need
+        discard(&new);
+    }
     crate::fault::point("record-written");
-    Ok(())
+    written
+}
+
+/// Removes what is of no use to anybody.
+fn discard(path: &Path) {
+    if let Err(error) = remove(path) {
+        tracing::error!("cannot remove `{}`: {error}", path.display());
+    }
 }
 
 fn remove(path: &Path) -> io::Result<()> {

@@ -69,11 +69,18 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
         access: if same { control.access } else { gate.access },
         ..gate
     };
+    let access = control.access;
     let (gate, control) = (gate.lock()?, control.lock()?);
     // after the locks: one that is not let in starts nothing
     let (reader, child) = Reader::start(program.as_ref())?;
     let reader = Arc::new(reader);
-    let (records, known) = Records::open(&config.state_dir)?;
+    // the sockets may lie in the same folder, and do so by default
+    let state_access = if config.control.parent() == Some(config.state_dir.as_path()) {
+        access
+    } else {
+        Access::Own
+    };
+    let (records, known) = Records::open(&config.state_dir, state_access)?;
     let keeping = KeepConfig {
         choice: config.keeper,
         socket: config.state_dir.join("hold.sock"),
@@ -147,6 +154,7 @@ fn serve(
         tokio::spawn(accept::runtimes(Arc::clone(daemon), gate));
         tokio::spawn(accept::clients(Arc::clone(daemon), control));
         tokio::spawn(Arc::clone(daemon).tell_denials());
+        tokio::spawn(Arc::clone(daemon).keep_up());
         if let Some(interval) = systemd::watchdog() {
             tokio::spawn(feed_watchdog(interval));
         }

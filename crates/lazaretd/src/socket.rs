@@ -184,6 +184,11 @@ pub(crate) fn directory(path: &Path, access: Access) -> Result<(), SocketError> 
                 .recursive(true)
                 .mode(access.folder())
                 .create(path)
+                // the umask of this program takes away what others need to come through
+                .and_then(|()| {
+                    let mode = std::fs::Permissions::from_mode(access.folder());
+                    std::fs::set_permissions(path, mode)
+                })
                 .map_err(|source| SocketError::Directory {
                     path: path.to_owned(),
                     source,

@@ -290,6 +290,7 @@ impl Queue {
         self.state.cursor = cursor;
         // The batch is safe; when this fails, `recall` finds it.
         self.save()
+            .inspect(|()| crate::fault::point("audit-queued"))
     }
 
     /// Drops the oldest batch that is not being posted; false when there is none.
@@ -338,7 +339,9 @@ impl Queue {
     /// All of the batch was delivered.
     pub(super) fn delivered(&mut self, name: Name) -> Result<(), QueueError> {
         self.in_flight = None;
+        crate::fault::point("audit-delivered");
         remove(&self.pending(name))?;
+        crate::fault::point("audit-settled");
         self.items.retain(|item| item.name != name);
         Ok(())
     }
@@ -580,7 +583,10 @@ fn write(path: &Path, text: &[u8]) -> Result<(), QueueError> {
             file.write_all(text)?;
             file.sync_all()
         })
-        .and_then(|()| fs::rename(&beside, path))
+        .and_then(|()| {
+            crate::fault::point("audit-write");
+            fs::rename(&beside, path)
+        })
         .and_then(|()| match path.parent() {
             Some(folder) => File::open(folder)?.sync_all(),
             None => Ok(()),
@@ -589,5 +595,6 @@ fn write(path: &Path, text: &[u8]) -> Result<(), QueueError> {
         // what is left of it takes room that others need; it is written over or removed at the next start
         fs::remove_file(&beside).ok();
     }
+    crate::fault::point("audit-written");
     written.map_err(failed("write", path))
 }

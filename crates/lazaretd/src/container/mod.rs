@@ -18,6 +18,7 @@ use lazaret_core::life::{ByHandError, Effect, Input, Life};
 use lazaret_core::phase::Phase;
 use lazaret_kernel::process::{Identity, NamespaceId};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::task::AbortHandle;
 
@@ -66,6 +67,8 @@ pub(crate) struct Container {
     pub(crate) listener: ListenerName,
     /// What was known at the handover.
     base: OnceLock<Record>,
+    /// Its record is older than what is known here.
+    unsaved: AtomicBool,
     /// Held while a revision is put in force.
     revising: Mutex<()>,
     inner: Mutex<Inner>,
@@ -123,6 +126,7 @@ impl Container {
             namespace,
             listener,
             base: OnceLock::new(),
+            unsaved: AtomicBool::new(false),
             revising: Mutex::default(),
             inner: Mutex::new(Inner {
                 life,
@@ -164,6 +168,16 @@ impl Container {
     /// Keeps what was known at the handover, for records to come. The first one stays.
     pub(crate) fn set_base(&self, record: Record) {
         drop(self.base.set(record));
+    }
+
+    /// Its record could not be written.
+    pub(crate) fn set_unsaved(&self) {
+        self.unsaved.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether its record could not be written; whoever asks tries again.
+    pub(crate) fn take_unsaved(&self) -> bool {
+        self.unsaved.swap(false, Ordering::Relaxed)
     }
 
     /// Whoever holds this is the only one who revises.

@@ -11,6 +11,10 @@ use lazaret_core::life::{Input, Kind, Life, SavedLife};
 use lazaret_kernel::notify::Listener;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How often records and the floor of the clock are looked after; a crash forgets no more of the clock than this.
+const KEEP_UP: Duration = Duration::from_secs(1);
 
 impl Daemon {
     /// Writes the record of a new listener and gives the listener to the keeper, before any of its calls is answered; gives
@@ -75,7 +79,10 @@ impl Daemon {
             Checked::Filters | Checked::Asks => return,
         }
         if let Err(error) = self.records.write(name, || Some(record)) {
-            // A take-over then finds no papers: what the container asks fails from there on.
+            // A take-over before it is written finds no papers: what the container asks fails then.
+            if let Some(container) = container {
+                container.set_unsaved();
+            }
             tracing::error!("{:#}", anyhow::Error::from(error));
         }
     }
@@ -95,8 +102,37 @@ impl Daemon {
     /// # Errors
     /// When it cannot be written; the next daemon knows how it was before.
     pub(crate) fn save_now(&self, container: &Container) -> Result<(), RecordsError> {
-        self.records
-            .write(&container.listener, || container.record())
+        let written = self
+            .records
+            .write(&container.listener, || container.record());
+        if written.is_err() {
+            container.set_unsaved();
+        }
+        written
+    }
+
+    /// Keeps what the next daemon must know up to date, for ever: the floor of the clock, and records that could not be written
+    /// when there was something to write.
+    pub(crate) async fn keep_up(self: Arc<Self>) {
+        let mut interval = tokio::time::interval(KEEP_UP);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            interval.tick().await;
+            let daemon = Arc::clone(&self);
+            let kept = tokio::task::spawn_blocking(move || {
+                daemon.clock.now_ms();
+                daemon.clock.save();
+                for container in daemon.all_live() {
+                    // the failure was said when it happened
+                    if container.take_unsaved() && daemon.save_now(&container).is_ok() {
+                        tracing::info!("container {}: its record is written again", container.id);
+                    }
+                }
+            });
+            if let Err(error) = kept.await {
+                tracing::error!("cannot keep records up to date: {error}");
+            }
+        }
     }
 
     /// Forgets a listener whose processes are gone, or that cannot be answered any more: what still waits behind it fails with
@@ -110,6 +146,7 @@ impl Daemon {
             }
             crate::fault::point("unkept");
             daemon.records.remove(&name);
+            crate::fault::point("forgotten");
             daemon.clock.save();
         });
     }

@@ -116,6 +116,7 @@ impl Daemon {
             let asked = tokio::task::spawn_blocking(move || readiness::ask(&trigger, &place));
             match asked.await {
                 Ok(Ok(true)) => {
+                    crate::fault::point("ready");
                     // ends this task (Effect::EndReadiness)
                     self.happened(&container, Input::Ready);
                     return;

@@ -113,6 +113,7 @@ impl Daemon {
             }
             let woken = again.map_or(0, |again| u64::from(again.woken));
             self.take_one_over(one, woken, &mut recalled);
+            crate::fault::point("one-taken-over");
         }
         self.records.sweep(&used);
         crate::fault::point("taken-over");

@@ -192,6 +192,7 @@ impl Log {
                 none => none.insert(Open::at(&self.path)?),
             };
             let written = open.write(line);
+            crate::fault::point("log-written");
             // Removed, before or after this line: nobody will ever read it there.
             if open.file.metadata().is_ok_and(|found| found.nlink() == 0) {
                 self.open = None;
@@ -217,10 +218,12 @@ impl Log {
             return Ok(());
         }
         open.end_line();
+        crate::fault::point("log-full");
         match turn_over(&self.path, &open.file, self.limits.keep) {
             Ok(()) => {
                 self.stuck = false;
                 self.open = None;
+                crate::fault::point("log-turned-over");
                 Ok(())
             }
             // better too large than incomplete
@@ -363,11 +366,13 @@ fn turn_over(path: &Path, open: &File, keep: u32) -> io::Result<()> {
     let full = (1..=keep).all(taken);
     for (from, to) in moves(taken, keep) {
         let (source, target) = (numbered(path, from), numbered(path, to));
+        crate::fault::point("log-moving");
         if full && to == keep {
             std::fs::rename(&source, &target)?;
         } else {
             rename_to_free(&source, &target)?;
         }
+        crate::fault::point("log-moved");
     }
     Ok(())
 }

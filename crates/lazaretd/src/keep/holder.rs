@@ -320,6 +320,7 @@ impl Holder {
         let sent = fd.try_clone().map_err(KeepError::Copy)?;
         // before it is asked: a holder that has to be replaced on the way gets it with the rest
         state.held.insert(name.clone(), fd);
+        crate::fault::point("keeping");
         let put = state.ask(
             &self.shared.settings,
             &Request::Put(name.clone()),
@@ -328,6 +329,7 @@ impl Holder {
         if put.is_err() {
             state.held.remove(&name);
         }
+        crate::fault::point("keep-acknowledged");
         put
     }
 
@@ -336,6 +338,7 @@ impl Holder {
         if state.held.remove(name).is_none() {
             return Ok(());
         }
+        crate::fault::point("unkeeping");
         state.ask(&self.shared.settings, &Request::Remove(name.clone()), None)
     }
 

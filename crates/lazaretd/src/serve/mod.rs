@@ -452,8 +452,10 @@ impl Session {
                 self.daemon.happened(&container, admission(&paper.policy));
             }
             Checked::Exec(permit) if first => {
+                crate::fault::point("exec-admitted");
                 if let Some(permit) = &permit {
                     self.daemon.events.tell(&container.id, permit.used());
+                    crate::fault::point("permit-told");
                 }
                 self.permit = permit;
                 self.daemon.tally.admissions.fetch_add(1, Ordering::Relaxed);
@@ -523,6 +525,7 @@ impl Session {
     }
 
     fn finish(self) {
+        crate::fault::point("ending");
         let events = &self.daemon.events;
         let id = &self.claim.id;
         let exec = self.life.kind() == Kind::Exec;

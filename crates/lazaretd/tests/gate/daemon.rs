@@ -1,6 +1,6 @@
 //! The daemon's own life: start, a second one, sockets, death and what containers get then.
 
-use crate::node::{self, Node, Ours, Paper, skipped};
+use crate::node::{Node, Ours, Paper, skipped};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use std::fs;
@@ -257,7 +257,7 @@ fn nobody_but_root_hands_over_or_asks() {
     for socket in ["run/gate.sock", "run/control.sock"] {
         let path = node.path(socket);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).expect("set");
-        let answer = node::as_nobody(&path, "{\"type\":\"status\",\"v\":1}\n");
+        let answer = crate::nobody::as_nobody(&path, "{\"type\":\"status\",\"v\":1}\n");
         assert_eq!(answer, "", "{socket}");
     }
     assert_eq!(node.status()["type"], "status");

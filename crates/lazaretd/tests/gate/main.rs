@@ -4,8 +4,10 @@
 
 mod confined;
 mod daemon;
+mod faults;
 mod lives;
 mod nameless;
+mod nobody;
 mod node;
 mod paper;
 mod permits;
@@ -13,6 +15,7 @@ mod phases;
 mod refusals;
 mod revisions;
 mod runc;
+mod sandbox;
 mod server;
 mod take_over;
 mod triggers;
@@ -23,8 +26,8 @@ fn container() {
     node::container();
 }
 
-/// Runs as a client that is not root only, see [`node`].
+/// Runs as a client that is not root only, see [`mod@nobody`].
 #[test]
 fn nobody() {
-    node::nobody();
+    nobody::nobody();
 }

@@ -1,7 +1,8 @@
 //! A runtime that does not say which process it hands over (crun 1.8 with an exec: process 0): the gate finds it by what it
 //! asks first.
 
-use crate::node::{Node, Paper, Sandbox, skipped};
+use crate::node::{Node, Paper, skipped};
+use crate::sandbox::Sandbox;
 use lazaret_core::filter::compile::compile;
 use lazaret_core::policy::Policy;
 use serde_json::json;

@@ -6,27 +6,29 @@
 
 use crate::paper::IMAGE;
 pub(crate) use crate::paper::{Paper, STARTUP};
+pub(crate) use crate::sandbox::Sandbox;
 use lazaret_bundle::key::{Algorithm, PrivateKey, file};
 use lazaret_core::digest::Digest;
 use lazaret_core::filter::compile::compile;
 use lazaret_core::filter::program::Program;
 use lazaret_core::policy::Policy;
-use lazaret_kernel::{load, pidfd};
+use lazaret_kernel::load;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{BufRead as _, BufReader, IoSlice, Read as _, Write as _};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Set for a container only: the file with its filter.
-const FILTER: &str = "LAZARETD_TEST_FILTER";
+pub(crate) const FILTER: &str = "LAZARETD_TEST_FILTER";
 
 /// Everything that is waited for takes milliseconds; this is for a machine under load.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -49,6 +51,8 @@ pub(crate) fn container() {
     let Ok(path) = std::env::var(FILTER) else {
         return;
     };
+    // without a gate a panic could not wake the thread that waits for this one: a runtime ends then
+    std::panic::set_hook(Box::new(|_| std::process::exit(1)));
     let program = Program::from_bytes(&fs::read(path).expect("filter")).expect("a valid filter");
     let listener = load::load_with_listener(&program).expect("loaded");
     let mut out = fs::File::from(
@@ -68,6 +72,8 @@ pub(crate) fn container() {
         .expect("stdin")
         .read_exact(&mut go)
         .expect("go");
+    // as a runtime does: who holds a listener keeps those waiting who ask
+    drop(listener);
     let error = Command::new("/bin/sh").env_clear().exec();
     // the runtime's last words
     out.write_all(format!("\n@exec: {error}\n").as_bytes())
@@ -96,6 +102,18 @@ pub(crate) struct Node {
     pub(crate) fault: Option<String>,
     /// What the next daemon reads beside its options.
     pub(crate) configuration: String,
+    /// The event log.
+    pub(crate) log: String,
+    /// More options of the daemon.
+    pub(crate) options: Vec<String>,
+    /// More of its environment.
+    pub(crate) env: Vec<(String, String)>,
+    /// What the daemon is started by: a command that executes what follows.
+    pub(crate) enter: Vec<String>,
+    /// Before the paths of its files, when it has another root.
+    pub(crate) view: PathBuf,
+    /// Lines that the daemon has logged.
+    pub(crate) said: Arc<Mutex<Vec<String>>>,
     daemon: Option<Ours>,
 }
 
@@ -110,6 +128,12 @@ impl Node {
             hold_for: 10,
             fault: None,
             configuration: String::new(),
+            log: "events.jsonl".to_owned(),
+            options: Vec::new(),
+            env: Vec::new(),
+            enter: Vec::new(),
+            view: PathBuf::new(),
+            said: Arc::default(),
             daemon: None,
         };
         let keys = node.path("store/keys");
@@ -121,8 +145,16 @@ impl Node {
         node
     }
 
-    pub(crate) fn path(&self, below: &str) -> PathBuf {
+    /// A path of the node, as the daemon says it.
+    pub(crate) fn own(&self, below: &str) -> PathBuf {
         self.folder.path().join(below)
+    }
+
+    /// The same, as this program finds it.
+    pub(crate) fn path(&self, below: &str) -> PathBuf {
+        let mut path = self.view.clone().into_os_string();
+        path.push(self.own(below));
+        path.into()
     }
 
     /// Installs a policy, signed by `key`, for the image that containers are made from.
@@ -142,18 +174,24 @@ impl Node {
 
     /// The daemon's command with every path inside the node.
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lazaretd"));
+        let mut words = self.enter.clone();
+        words.push(env!("CARGO_BIN_EXE_lazaretd").to_owned());
+        let mut words = words.into_iter();
+        let mut command = Command::new(words.next().expect("one at least"));
+        command.args(words);
         for (option, path) in [
             ("--listen", "run/gate.sock"),
             ("--control", "run/control.sock"),
             ("--state-dir", "run"),
             ("--store", "store"),
-            ("--events", "events.jsonl"),
+            ("--events", self.log.as_str()),
             ("--docker-root", "docker"),
         ] {
-            command.arg(option).arg(self.path(path));
+            command.arg(option).arg(self.own(path));
         }
         command.args(["--hold-for", &self.hold_for.to_string()]);
+        command.args(&self.options);
+        command.envs(self.env.iter().cloned());
         if let Some(fault) = &self.fault {
             command.env("LAZARETD_FAULT", fault);
         }
@@ -173,23 +211,36 @@ impl Node {
 
     /// Starts the daemon and waits until it listens.
     pub(crate) fn start(&mut self) {
+        assert!(self.try_start(), "the daemon ended");
+    }
+
+    /// The same; false when it ends instead.
+    pub(crate) fn try_start(&mut self) -> bool {
         let mut daemon = Ours(self.command().spawn().expect("daemon"));
         let mut log = BufReader::new(daemon.0.stderr.take().expect("piped"));
-        let mut line = String::new();
-        while !line.contains("listening on") {
-            line.clear();
-            assert!(
-                log.read_line(&mut line).expect("log") > 0,
-                "the daemon ended"
-            );
+        let said = Arc::clone(&self.said);
+        let keep = move |line: &str| {
+            println!("lazaretd: {}", line.trim_end());
+            said.lock().expect("lines").push(line.trim_end().to_owned());
+        };
+        self.daemon = Some(daemon);
+        loop {
+            let mut line = String::new();
+            if log.read_line(&mut line).expect("log") == 0 {
+                return false;
+            }
+            keep(&line);
+            if line.contains("listening on") {
+                break;
+            }
         }
         // it goes on writing: read on, show it with a failing test
         std::thread::spawn(move || {
-            for line in log.lines().map_while(Result::ok) {
-                println!("lazaretd: {line}");
-            }
+            log.lines()
+                .map_while(Result::ok)
+                .for_each(|line| keep(&line))
         });
-        self.daemon = Some(daemon);
+        true
     }
 
     /// A node with this policy installed and the daemon running.
@@ -420,159 +471,4 @@ impl Watch {
             }
         }
     }
-}
-
-/// A container, or a process put into one.
-pub(crate) struct Sandbox {
-    pub(crate) id: String,
-    /// In the host's numbering.
-    pub(crate) pid: u32,
-    outer: Ours,
-    stdin: Option<ChildStdin>,
-    stdout: BufReader<ChildStdout>,
-    stderr: Option<ChildStderr>,
-    listener: OwnedFd,
-}
-
-impl Sandbox {
-    fn start(folder: &Path, id: &str, enter: &[&str], program: &Program) -> Sandbox {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let filter = folder.join(format!("filter{}", NEXT.fetch_add(1, Ordering::Relaxed)));
-        fs::write(&filter, program.to_bytes()).expect("filter");
-        let (first, rest) = enter.split_first().expect("a command");
-        let mut outer = Command::new(first)
-            .args(rest)
-            .arg(std::env::current_exe().expect("own path"))
-            .args(["--exact", "container", "--nocapture", "--test-threads=1"])
-            .env(FILTER, &filter)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map(Ours)
-            .expect("started");
-        let stdin = outer.0.stdin.take();
-        let stderr = outer.0.stderr.take();
-        let mut stdout = BufReader::new(outer.0.stdout.take().expect("piped"));
-        let fd = hear(&mut stdout).parse().expect("a number");
-        let parent = outer.0.id();
-        let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
-        let pid = children
-            .expect("children")
-            .trim()
-            .parse()
-            .expect("one child");
-        Sandbox {
-            id: id.to_owned(),
-            pid,
-            outer,
-            stdin,
-            stdout,
-            stderr,
-            listener: pidfd::take(pid, fd).expect("listener"),
-        }
-    }
-
-    /// Lets go of the listener, as a runtime does, and lets the process go on to its first `execve`.
-    pub(crate) fn go(&mut self) {
-        self.listener = fs::File::open("/dev/null").expect("there").into();
-        self.send("go\n");
-    }
-
-    /// Lets its shell do this.
-    pub(crate) fn send(&mut self, text: &str) {
-        let stdin = self.stdin.as_mut().expect("open");
-        stdin.write_all(text.as_bytes()).expect("it reads");
-    }
-
-    /// What the container says next.
-    pub(crate) fn hear(&mut self) -> String {
-        hear(&mut self.stdout)
-    }
-
-    /// Lets the shell change its folder: `chdir`. Returns whether it could.
-    pub(crate) fn try_chdir(&mut self) -> bool {
-        self.begin_chdir();
-        self.ended_chdir()
-    }
-
-    /// Lets it begin to.
-    pub(crate) fn begin_chdir(&mut self) {
-        self.send("cd /tmp && echo @yes || echo @no\n");
-    }
-
-    /// Whether it could, once it knows.
-    pub(crate) fn ended_chdir(&mut self) -> bool {
-        self.hear() == "yes"
-    }
-
-    /// Lets the shell do something that only allowed calls are needed for.
-    pub(crate) fn try_write(&mut self) -> bool {
-        self.send("echo @written\n");
-        self.hear() == "written"
-    }
-
-    /// Ends the shell, and returns everything that the container wrote on its standard error.
-    pub(crate) fn end(mut self) -> String {
-        drop(self.stdin.take());
-        let mut text = String::new();
-        let mut stderr = self.stderr.take().expect("piped");
-        stderr.read_to_string(&mut text).expect("text");
-        // its descriptors close before it is gone
-        self.outer.0.wait().expect("ended");
-        text
-    }
-}
-
-pub(crate) fn hear(from: &mut BufReader<ChildStdout>) -> String {
-    loop {
-        let mut line = String::new();
-        assert!(
-            from.read_line(&mut line).expect("a line") > 0,
-            "the container is gone"
-        );
-        if let Some(said) = line.trim().strip_prefix('@') {
-            return said.to_owned();
-        }
-    }
-}
-
-/// Set for a client that is not root: the socket, and what to say on it.
-const CLIENT: [&str; 2] = ["LAZARETD_TEST_SOCKET", "LAZARETD_TEST_WORDS"];
-
-/// What a daemon answers to user 65534 before it hangs up.
-pub(crate) fn as_nobody(socket: &Path, words: &str) -> String {
-    // the test program lies where nobody else may go: hand it over open
-    let program = fs::File::open(std::env::current_exe().expect("own path")).expect("program");
-    let path = format!("/proc/self/fd/{}", program.as_raw_fd());
-    rustix::io::fcntl_setfd(&program, rustix::io::FdFlags::empty()).expect("inherited");
-    let output = Command::new(path)
-        .args(["--exact", "nobody", "--nocapture", "--test-threads=1"])
-        .env(CLIENT[0], socket)
-        .env(CLIENT[1], words)
-        .uid(65534)
-        .gid(65534)
-        .output()
-        .expect("ran");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let answer = said
-        .split("@answer:")
-        .nth(1)
-        .and_then(|rest| rest.split("@end").next());
-    answer
-        .unwrap_or_else(|| panic!("no answer in {said:?}"))
-        .to_owned()
-}
-
-/// The client's side of [`as_nobody`]; does nothing when run by hand.
-pub(crate) fn nobody() {
-    let [Ok(socket), Ok(words)] = CLIENT.map(std::env::var) else {
-        return;
-    };
-    let mut answer = String::new();
-    let mut stream = UnixStream::connect(socket).expect("connected");
-    // it may have hung up already
-    drop(stream.write_all(words.as_bytes()));
-    drop(stream.read_to_string(&mut answer));
-    println!("@answer:{answer}@end");
 }

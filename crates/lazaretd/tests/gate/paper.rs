@@ -43,8 +43,21 @@ pub(crate) const STARTUP: &[&str] = &[
     "uname",
 ];
 
+/// When a policy allows `chdir`, which is the call to try.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Chdir {
+    /// Until serving.
+    Startup,
+    /// Never.
+    Never,
+}
+
 /// What a policy for a test says.
 pub(crate) struct Paper {
+    pub(crate) revision: u64,
+    pub(crate) chdir: Chdir,
+    /// Whether processes from outside may start without a permit.
+    pub(crate) exec_start: &'static str,
     pub(crate) mode: &'static str,
     pub(crate) serving_port: Option<u16>,
     pub(crate) image: Digest,
@@ -54,6 +67,9 @@ pub(crate) struct Paper {
 impl Default for Paper {
     fn default() -> Paper {
         Paper {
+            revision: 3,
+            chdir: Chdir::Startup,
+            exec_start: "admit",
             mode: "enforce",
             serving_port: None,
             image: Digest::of(IMAGE),
@@ -70,10 +86,14 @@ impl Paper {
     /// The policy as it is written, for tests that say more.
     pub(crate) fn text(&self) -> Value {
         let exec: Vec<_> = STARTUP.iter().filter(|name| **name != "chdir").collect();
+        let startup = match self.chdir {
+            Chdir::Startup => STARTUP.iter().collect(),
+            Chdir::Never => exec.clone(),
+        };
         let mut policy = json!({
             "apiVersion": "lazaret.dev/v1",
             "kind": "SyscallPolicy",
-            "metadata": {"name": "test", "revision": 3},
+            "metadata": {"name": "test", "revision": self.revision},
             "image": {"name": "example/test", "digests": [self.image]},
             "environment": {
                 "arch": "x86_64", "kernel": self.kernel, "noNewPrivileges": false, "runtimes": ["test 1"]
@@ -87,13 +107,16 @@ impl Paper {
                               "rt_sigreturn", "write"],
                     "why": "a shell that reads commands"
                 },
-                {"allow": STARTUP, "until": "serving", "why": "a shell that comes up"},
+                {"allow": startup, "until": "serving", "why": "a shell that comes up"},
                 {"allow": exec, "during": ["exec"], "why": "another shell, which may not go elsewhere"},
             ],
         });
         if let Some(port) = self.serving_port {
             let http = json!({"path": "/metadata", "port": port, "status": 200});
             policy["phases"] = json!({"serving": {"when": {"http": http, "settle": "50ms"}}});
+        }
+        if self.exec_start != "admit" {
+            policy["phases"]["exec"] = json!({"start": self.exec_start});
         }
         policy
     }

@@ -1,7 +1,8 @@
 //! The same with a real runtime: runc makes the filter from the compiled profile, hands the listener over, and its Go
 //! threads and signals do what they do.
 
-use crate::node::{Node, Ours, Paper, STARTUP, hear};
+use crate::node::{Node, Ours, Paper, STARTUP};
+use crate::sandbox::hear;
 use lazaret_core::filter::oci::{self, Listener};
 use lazaret_core::policy::Policy;
 use serde_json::json;

@@ -1,6 +1,7 @@
 //! A daemon that is gone, and the one after it: listeners, phases, revisions and lost calls go on.
 
-use crate::node::{Node, Paper, Sandbox, skipped};
+use crate::node::{Node, Paper, skipped};
+use crate::sandbox::Sandbox;
 use serde_json::{Value, json};
 use std::fs;
 use std::time::Instant;

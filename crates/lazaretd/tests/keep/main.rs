@@ -2,6 +2,8 @@
 //!
 //! The module under test is part of the program `lazaretd`, so it is included here.
 
+#[path = "../../src/fault.rs"]
+mod fault;
 #[expect(
     dead_code,
     reason = "the holder's own side runs as the program, and the watchdog is for the daemon"
