@@ -65,20 +65,21 @@ pub(crate) enum ConfineError {
 /// # Errors
 /// When the kernel refuses.
 pub(crate) fn confine(choice: Confine) -> Result<(), ConfineError> {
-    match choice {
-        Confine::Enforce => tracing::info!("confined by the own policy"),
-        Confine::Observe => tracing::warn!(
-            "the own policy is observed, not enforced: calls outside of it are in the kernel's log"
-        ),
-        Confine::Off => {
-            tracing::warn!("not confined: `confine` is `off`");
-            return Ok(());
-        }
+    if choice == Confine::Off {
+        tracing::warn!("not confined: `confine` is `off`");
+        return Ok(());
     }
     let table = table(&policy()?, choice);
     let program = compile(&table).map_err(ConfineError::Compile)?;
     load::set_no_new_privs()?;
     load::confine_self(&program)?;
+    if choice == Confine::Observe {
+        tracing::warn!(
+            "the own policy is observed, not enforced: calls outside of it are in the kernel's log"
+        );
+    } else {
+        tracing::info!("confined by the own policy");
+    }
     Ok(())
 }
 
