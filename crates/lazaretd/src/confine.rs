@@ -172,6 +172,8 @@ mod tests {
             ("clone", first(0x003d_0f00), first(0x1002_0000)),
             // SECCOMP_IOCTL_NOTIF_RECV; not TIOCSTI
             ("ioctl", second(0xc050_2100), second(0x5412)),
+            // SECCOMP_IOCTL_NOTIF_SET_FLAGS; not TIOCLINUX
+            ("ioctl", second(0x4008_2104), second(0x541c)),
             ("prctl", first(15), first(22)),
         ] {
             let case = format!("{name} {allowed:x?} {denied:x?}");
