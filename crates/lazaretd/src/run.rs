@@ -112,7 +112,7 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
         events,
         records: Arc::new(records),
         keeper: Arc::new(keeper),
-        reader,
+        reader: Arc::clone(&reader),
         answers: Answers::start()?,
         runtime: runtime.handle().clone(),
     });
@@ -126,6 +126,7 @@ pub(crate) fn run(config: Config) -> anyhow::Result<()> {
     }
     // Nobody new; then what runs is dropped. What is with the keeper waits for the next gate.
     end(runtime, writer, (gate_claim, control_claim));
+    reader.end();
     stopped
 }
 

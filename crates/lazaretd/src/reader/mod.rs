@@ -22,7 +22,9 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// How long one reading may take. It takes 1 ms; 200 ms when the thread does not stop, and more on a machine under load.
@@ -86,9 +88,20 @@ pub(crate) enum Gone {
 pub(crate) struct Reader {
     /// `None`: it is gone, or was given up.
     link: Mutex<Option<UnixStream>>,
+    /// The daemon ends, and so does the reader.
+    ending: AtomicBool,
+    watch: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Reader {
+    fn on(link: UnixStream) -> Reader {
+        Reader {
+            link: Mutex::new(Some(link)),
+            ending: AtomicBool::new(false),
+            watch: Mutex::new(None),
+        }
+    }
+
     /// Starts it and tries it out. `program` is this program.
     ///
     /// # Guarantees
@@ -112,9 +125,7 @@ impl Reader {
             .stderr(Stdio::inherit())
             .spawn()
             .map_err(StartError::Start)?;
-        let reader = Reader {
-            link: Mutex::new(Some(here)),
-        };
+        let reader = Reader::on(here);
         let own = process::own_pid_namespace()?;
         match reader.read_chain(std::process::id(), own) {
             Err(ChainError::OwnNamespace) => Ok((reader, child)),
@@ -137,11 +148,32 @@ impl Reader {
         };
         let socket = socket.map_err(StartError::Watch)?;
         let reader = Arc::clone(self);
-        std::thread::Builder::new()
+        let watch = std::thread::Builder::new()
             .name("reader".to_owned())
             .spawn(move || reader.until_gone(&socket, child, then))
             .map_err(StartError::Watch)?;
+        *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = Some(watch);
         Ok(())
+    }
+
+    /// Lets the reader end and waits for it, so that the daemon is the last of its processes: under cgroups v1 within a namespace
+    /// systemd is not told when another one ends, and takes the stop for hanging. A reading that is under way is finished, within
+    /// seconds.
+    pub(crate) fn end(&self) {
+        self.ending.store(true, Ordering::Release);
+        if let Some(stream) = self.lock().take() {
+            // it is gone already then
+            stream.shutdown(std::net::Shutdown::Both).ok();
+        }
+        let watch = self
+            .watch
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(watch) = watch {
+            // it panics nowhere, and there is nobody to tell
+            drop(watch.join());
+        }
     }
 
     fn until_gone(&self, socket: &UnixStream, mut child: Child, then: Gone) {
@@ -155,6 +187,12 @@ impl Reader {
                     return;
                 }
             }
+        }
+        if self.ending.load(Ordering::Acquire) {
+            if let Err(error) = child.wait() {
+                tracing::error!("cannot wait for the reader of filters: {error}");
+            }
+            return;
         }
         *self.lock() = None;
         // ours, and it has no socket to be asked by any more: it must not be left half alive
@@ -233,9 +271,7 @@ mod tests {
                 protocol::send(&there, bytes).expect("sent");
             }
         });
-        Reader {
-            link: Mutex::new(Some(here)),
-        }
+        Reader::on(here)
     }
 
     #[test]

@@ -94,6 +94,21 @@ fn the_kernel_holds_the_daemon_to_its_policy() {
 }
 
 #[test]
+fn at_an_orderly_end_the_reader_ends_first() {
+    if skipped() {
+        return;
+    }
+    let mut node = Node::with(&Paper::default());
+    let _container = container(&node);
+    let reader = reader(node.daemon().id());
+    let daemon = rustix::process::Pid::from_child(node.daemon());
+    rustix::process::kill_process(daemon, rustix::process::Signal::TERM).expect("ours");
+    assert!(node.daemon().wait().expect("ours").success());
+    // waited for: not even a zombie is left to somebody else
+    assert!(process::status(reader).is_err());
+}
+
+#[test]
 fn observed_it_is_looser_and_off_it_is_not_there() {
     if skipped() {
         return;
