@@ -15,6 +15,7 @@
 //! | [`production`] | drift to rule, revisions, permits, fifty restarts of the gate under requests |
 //! | [`profiles`] | static profiles under Docker, containerd, crun and podman, and Docker's own made plain; no gate |
 //! | [`engines`] | the gate under podman, crun, containerd with the wrapper, and Docker without it |
+//! | [`restored`] | a Docker engine that is restarted under a container |
 //! | [`service`], [`systemd`] | the gate with the rights that its systemd unit leaves it, and under a real systemd |
 //! | [`containerd`] | the same profile under containerd, without the wrapper |
 
@@ -30,6 +31,7 @@ mod podman;
 mod production;
 mod profiles;
 mod refusals;
+mod restored;
 mod service;
 mod systemd;
 mod world;

@@ -100,6 +100,11 @@ impl Node {
 
     /// The gate's command with everything inside the node.
     pub(crate) fn gate(&self) -> Command {
+        self.gate_of(&world().docker.data_root)
+    }
+
+    /// The same, for the Docker engine with this data root.
+    pub(crate) fn gate_of(&self, docker_root: &Path) -> Command {
         let world: &World = world();
         let mut gate = Command::new(world.program("lazaretd"));
         for (option, path) in [
@@ -109,7 +114,7 @@ impl Node {
             ("--state-dir", self.path("run")),
             ("--store", self.path("store")),
             ("--events", self.path("events.jsonl")),
-            ("--docker-root", world.docker.data_root.clone()),
+            ("--docker-root", docker_root.to_owned()),
             ("--containerd-root", world.containerd.data_root.clone()),
             ("--containerd-address", world.containerd.socket.clone()),
         ] {

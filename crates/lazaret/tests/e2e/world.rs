@@ -46,7 +46,15 @@ pub(crate) struct Docker {
     config: PathBuf,
     pid: u32,
     pub(crate) data_root: PathBuf,
+    pub(crate) cgroup: String,
     runtime: String,
+}
+
+impl Docker {
+    /// Its process, whose namespaces are those of its containers' network and mounts.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
 }
 
 #[derive(Debug, Deserialize)]
