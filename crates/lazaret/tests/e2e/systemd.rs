@@ -104,8 +104,8 @@ impl Systemd {
         let outer = Ours(boot.spawn().expect("sh"));
         let parent = outer.0.id().to_string();
         let pid = wait_for("process 1", || {
-            let children = run(Command::new("pgrep").args(["--parent", &parent]));
-            children.out.lines().next()?.parse().ok()
+            let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
+            children.ok()?.split_whitespace().next()?.parse().ok()
         });
         let systemd = Systemd {
             outer: Some(outer),
