@@ -68,6 +68,14 @@ const NEEDED: &[(&[&str], &str)] = &[
         &["faketime"],
         "lets the gate's clock jump in a test, and nobody else's",
     ),
+    (
+        &["patch"],
+        "applies what `lazaret suggest` writes, as a person would",
+    ),
+    (
+        &["python3-prometheus-client"],
+        "OpenMetrics' official parser, which judges the gate's metrics",
+    ),
     (&["mount"], "losetup"),
     (&["util-linux"], "unshare, nsenter"),
     (&["iproute2"], "ip"),

@@ -372,19 +372,24 @@ fn the_check_finds_what_is_wrong() {
     }
 }
 
+/// Debian's, whose modules are Debian's packages; another one may come first in `PATH`.
+const PYTHON: &str = "/usr/bin/python3";
+
 #[test]
 fn the_official_python_parser_takes_the_text() {
     let script = "import sys\nfrom prometheus_client.openmetrics.parser import text_string_to_metric_families as parse\n\
                   print(len(list(parse(sys.stdin.read()))))";
-    let there = Command::new("python3")
+    let there = Command::new(PYTHON)
         .args(["-c", "import prometheus_client"])
         .stderr(Stdio::null())
         .status();
     if !there.is_ok_and(|status| status.success()) {
-        println!("SKIP: python3 has no module prometheus_client");
+        println!(
+            "SKIP: {PYTHON} has no module prometheus_client (Debian's python3-prometheus-client)"
+        );
         return;
     }
-    let mut python = Command::new("python3")
+    let mut python = Command::new(PYTHON)
         .args(["-c", script])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
